@@ -1,0 +1,163 @@
+"""The log: structured lines on stderr, JSON for machines or text for people.
+
+Rooms take a logger at import, `_log = structlog.get_logger("postroom.net")`; the first line
+after `configure` finds it set up. A session binds its id: `log.bind(session=...)`. What is
+below the level costs one call that does nothing. A value under a secret's name is hidden, a
+hostile one is escaped, a long one is cut: a line stays one line.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, MutableMapping
+from datetime import UTC, datetime
+from typing import Any, Final, Literal, TextIO, TypeAlias, get_args
+
+import structlog
+from structlog.typing import FilteringBoundLogger
+
+Format: TypeAlias = Literal["json", "text"]
+FORMATS: Final[tuple[Format, ...]] = get_args(Format)
+LEVELS: Final[Mapping[str, int]] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+LONGEST: Final = 4_096
+"""Characters of one value; what is beyond is cut."""
+HIDDEN: Final = "[hidden]"
+
+# A name that ends in one of these holds what nobody may read in a log.
+_SECRET: Final = ("password", "passwd", "secret", "token", "credential", "credentials", "verifier")
+_FIRST: Final = ("time", "level", "logger", "event")
+
+Event: TypeAlias = MutableMapping[str, Any]
+
+
+class _Sink:
+    """Where finished lines go. One write for a line: workers share stderr."""
+
+    __slots__ = ("_write", "name")
+
+    def __init__(self, write: Callable[[str], object], name: str) -> None:
+        self._write = write
+        self.name = name
+
+    def msg(self, line: str) -> None:
+        self._write(line + "\n")
+
+    debug = info = warning = error = critical = exception = msg
+
+
+class _Sinks:
+    """Makes the sink of a logger; the stream is asked for at each line, as tests replace it."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+
+    def __call__(self, *names: str) -> _Sink:
+        return _Sink(self._write, names[0] if names else "postroom")
+
+    def _write(self, line: str) -> None:
+        stream = self._stream if self._stream is not None else sys.stderr
+        stream.write(line)
+        stream.flush()
+
+
+def configure(
+    form: Format = "text",
+    *,
+    level: str = "info",
+    stream: TextIO | None = None,
+    once: bool = True,
+) -> None:
+    """Set up the log of this process. `stream` is stderr by default.
+
+    With `once`, a logger keeps what it finds at its first line: that makes it cheap. Without,
+    `configure` may be called again and all follow, as tests need it.
+    """
+    if form not in FORMATS:
+        raise ValueError(f"a log format is one of {', '.join(FORMATS)}")
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            _stamp,
+            structlog.processors.format_exc_info,
+            _clean,
+            _json if form == "json" else _text,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=_Sinks(stream),
+        cache_logger_on_first_use=once,
+    )
+
+
+def logger(name: str, **bound: object) -> FilteringBoundLogger:
+    """A logger with values that each of its lines carries, such as `session=...`."""
+    made: FilteringBoundLogger = structlog.get_logger(name, **bound)
+    return made
+
+
+# --- processors -----------------------------------------------------------------------------
+
+
+def _stamp(sink: _Sink, method: str, event: Event) -> Event:
+    # The machine's own clock: a log line tells when it was written, whatever a test's clock says.
+    at = datetime.now(UTC)
+    event["time"] = at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
+    event["level"] = "error" if method == "exception" else method
+    event["logger"] = sink.name
+    return event
+
+
+def _clean(sink: _Sink, method: str, event: Event) -> Event:
+    for name, value in event.items():
+        event[name] = HIDDEN if _is_secret(name) else clean(value)
+    return event
+
+
+def _is_secret(name: str) -> bool:
+    return name.lower().endswith(_SECRET)
+
+
+def clean(value: object, depth: int = 4) -> Any:
+    """The value as plain JSON types: secrets hidden, long texts and deep nesting cut."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, bytes | bytearray | memoryview):
+        value = bytes(value[: LONGEST + 1]).decode("utf-8", "backslashreplace")
+    if isinstance(value, Mapping) and depth:
+        return {
+            str(k): HIDDEN if _is_secret(str(k)) else clean(v, depth - 1) for k, v in value.items()
+        }
+    if isinstance(value, list | tuple | set | frozenset) and depth:
+        return [clean(item, depth - 1) for item in value]
+    text = str(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text)} characters)"
+
+
+def _json(sink: _Sink, method: str, event: Event) -> str:
+    ordered = {name: event.pop(name) for name in _FIRST if name in event}
+    return json.dumps({**ordered, **event}, separators=(",", ":"))
+
+
+def _text(sink: _Sink, method: str, event: Event) -> str:
+    time, level, name, said = (event.pop(key, "") for key in _FIRST)
+    trace = event.pop("exception", None)
+    pieces = [f"{time} {level:<7} {name}: {_plain(said)}"]
+    pieces += [f"{key}={_quoted(value)}" for key, value in event.items()]
+    line = " ".join(pieces)
+    # The stack is ours and not the peer's, and for people: the one thing on lines of its own.
+    return line if trace is None else f"{line}\n" + "\n".join(map(_plain, trace.splitlines()))
+
+
+def _plain(value: object) -> str:
+    text = str(value)
+    return text if text.isprintable() else json.dumps(text)[1:-1]
+
+
+def _quoted(value: object) -> str:
+    if isinstance(value, str):
+        bare = value and value.isprintable() and not any(c in value for c in ' "=\\')
+        return value if bare else json.dumps(value, ensure_ascii=not value.isprintable())
+    return json.dumps(value)
