@@ -1,0 +1,291 @@
+"""Mailboxes themselves: the tree, special uses, subscriptions.
+
+A path is the names from the top joined by "/". INBOX is compared without case (RFC 3501 §5.1);
+other names are compared as written, after NFC. Names hold no "/" and no control character.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from postroom.core.clock import Instant
+from postroom.core.errors import AlreadyExists, InUse, LimitReached, Malformed, NotAllowed, NotFound
+from postroom.domain.events import Type
+from postroom.domain.mailboxes import tables
+from postroom.domain.mailboxes.change import Change, begin
+from postroom.store.sql import Row, Tx
+
+SEPARATOR: Final = "/"
+INBOX: Final = "INBOX"
+NAME_OCTETS: Final = 255
+DEPTH: Final = 32
+MOST: Final = 10_000
+"""Mailboxes in one account."""
+
+# Role (RFC 6154 without the backslash) and the name it gets in a new account.
+FIRST_FOLDERS: Final = (
+    ("inbox", INBOX),
+    ("drafts", "Drafts"),
+    ("sent", "Sent"),
+    ("junk", "Junk"),
+    ("trash", "Trash"),
+    ("archive", "Archive"),
+)
+ROLES: Final = frozenset(
+    {"inbox", "drafts", "sent", "junk", "trash", "archive", "all", "flagged", "important"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """A row of the tree with its counters, which SELECT and STATUS need."""
+
+    id: int
+    account: int
+    parent: int
+    name: str
+    role: str
+    subscribed: bool
+    uidvalidity: int
+    uidnext: int
+    modseq: int
+    total: int
+    unseen: int
+    deleted: int
+    size: int
+    created_modseq: int
+    changed_modseq: int
+
+
+def _mailbox(row: Row) -> Mailbox:
+    box, account, parent, name, role, subscribed, *rest = row
+    return Mailbox(box, account, parent, name, role, bool(subscribed), *rest)
+
+
+class Tree:
+    """All mailboxes of an account at one moment."""
+
+    __slots__ = ("_children", "by_id", "by_path")
+
+    def __init__(self, boxes: Iterable[Mailbox]) -> None:
+        self.by_id: dict[int, Mailbox] = {box.id: box for box in boxes}
+        self._children: dict[int, list[Mailbox]] = {}
+        for box in self.by_id.values():
+            self._children.setdefault(box.parent, []).append(box)
+        self.by_path: dict[str, Mailbox] = dict(self._walk())
+
+    def _walk(self) -> Iterator[tuple[str, Mailbox]]:
+        # From the top, iteratively: what a damaged parent would hide is not shown as a root.
+        waiting = [("", box) for box in self._children.get(0, ())]
+        while waiting:
+            above, box = waiting.pop()
+            path = above + box.name
+            yield path, box
+            waiting += [(path + SEPARATOR, child) for child in self._children.get(box.id, ())]
+
+    def children(self, box: int) -> list[Mailbox]:
+        return self._children.get(box, [])
+
+    def path(self, box: int) -> str:
+        """The full path of a mailbox of this tree."""
+        names: list[str] = []
+        at: Mailbox | None = self.by_id.get(box)
+        while at is not None and len(names) <= DEPTH:
+            names.append(at.name)
+            at = self.by_id.get(at.parent)
+        return SEPARATOR.join(reversed(names))
+
+    def below(self, box: int) -> list[Mailbox]:
+        """Every mailbox under it, parents before children."""
+        found: list[Mailbox] = []
+        waiting = list(self.children(box))
+        while waiting:
+            child = waiting.pop()
+            found.append(child)
+            waiting += self.children(child.id)
+        return found
+
+    def find(self, path: str) -> Mailbox:
+        """The mailbox at a path; raises NotFound."""
+        found = self.by_path.get(canonical(path))
+        if found is None:
+            raise NotFound("No such mailbox")
+        return found
+
+
+def canonical(path: str) -> str:
+    """The path as it is compared: NFC, and INBOX in capitals at the top."""
+    path = unicodedata.normalize("NFC", path)
+    top, slash, rest = path.partition(SEPARATOR)
+    return INBOX + slash + rest if top.upper() == INBOX else path
+
+
+def split(path: str) -> list[str]:
+    """The names of a path that could be made; raises Malformed for one that could not."""
+    names = canonical(path).split(SEPARATOR)
+    if len(names) > DEPTH:
+        raise Malformed("Mailboxes do not nest that deep")
+    for name in names:
+        if not name or name != name.strip() or len(name.encode()) > NAME_OCTETS:
+            raise Malformed("A mailbox name is empty, padded or too long")
+        if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name):
+            raise Malformed("A mailbox name may not hold control characters")
+    return names
+
+
+def tree(tx: Tx, account: int) -> Tree:
+    """Every mailbox of the account, in one statement."""
+    return Tree(_mailbox(row) for row in tx.all(tables.TREE, account=account))
+
+
+def get(tx: Tx, box: int) -> Mailbox:
+    """One mailbox by id; raises NotFound if it is gone or going."""
+    row = tx.one(tables.MAILBOX_ROW, id=box)
+    if row is None:
+        raise NotFound("No such mailbox")
+    return _mailbox(row)
+
+
+def by_role(tx: Tx, account: int, role: str) -> Mailbox | None:
+    """The mailbox with that special use, if the account has one."""
+    row = tx.one(tables.BY_ROLE, account=account, role=role)
+    return _mailbox(row) if row is not None else None
+
+
+def create_first(tx: Tx, account: int, ids: Iterator[int], now: Instant, actor: int) -> None:
+    """Give a new account its folders."""
+    change = begin(tx, account)
+    for role, name in FIRST_FOLDERS:
+        _insert(tx, change, next(ids), 0, name, role, now, subscribed=True)
+    change.touch(Type.MAILBOX)
+    change.end(tx, now, actor, "mailbox.first", {})
+
+
+def create(
+    tx: Tx, account: int, path: str, ids: Iterator[int], now: Instant, actor: int, *, role: str = ""
+) -> int:
+    """Make a mailbox and those above it that are missing; returns its id. RFC 3501 §6.3.3.
+
+    Raises AlreadyExists, Malformed, LimitReached; NotAllowed if the role is not to be had.
+    """
+    change = begin(tx, account)
+    names = split(path)
+    boxes = tree(tx, account)
+    if SEPARATOR.join(names) in boxes.by_path:
+        raise AlreadyExists("A mailbox of that name is there")
+    if role and (role not in ROLES or any(b.role == role for b in boxes.by_id.values())):
+        raise NotAllowed("This special use is taken or not known")
+    if len(boxes.by_id) + len(names) > MOST:
+        raise LimitReached("No further mailbox fits into this account")
+    made: list[int] = []
+    parent, at = 0, ""
+    for name in names:
+        at = at + SEPARATOR + name if at else name
+        existing = boxes.by_path.get(at)
+        if existing is not None:
+            parent = existing.id
+            continue
+        box = next(ids)
+        last = len(at) == len(SEPARATOR.join(names))
+        _insert(tx, change, box, parent, name, role if last else "", now, subscribed=False)
+        made.append(box)
+        parent = box
+    change.touch(Type.MAILBOX)
+    change.end(tx, now, actor, "mailbox.create", {"made": made})
+    return parent
+
+
+def _insert(
+    tx: Tx,
+    change: Change,
+    box: int,
+    parent: int,
+    name: str,
+    role: str,
+    now: Instant,
+    *,
+    subscribed: bool,
+) -> None:
+    tx.run(
+        tables.INSERT_MAILBOX,
+        id=box,
+        account=change.account,
+        parent=parent,
+        name=name,
+        role=role,
+        subscribed=int(subscribed),
+        uidvalidity=change.uidvalidity(now),
+        modseq=change.modseq,
+    )
+
+
+def rename(
+    tx: Tx, account: int, old: str, new: str, ids: Iterator[int], now: Instant, actor: int
+) -> None:
+    """Rename a mailbox with all below it. RFC 3501 §6.3.5.
+
+    Missing parents of the new name are made. Renaming INBOX is not this function's: what it
+    means (its mail moves, it stays) is `messages.move_all` by the caller. Raises NotFound,
+    AlreadyExists, Malformed, NotAllowed.
+    """
+    begin(tx, account)  # the lock: what is read below stays true
+    boxes = tree(tx, account)
+    box = boxes.find(old)
+    if box.role == "inbox":
+        raise NotAllowed("INBOX keeps its name")
+    names = split(new)
+    target = SEPARATOR.join(names)
+    if target in boxes.by_path:
+        raise AlreadyExists("A mailbox of that name is there")
+    if target.startswith(boxes.path(box.id) + SEPARATOR):
+        raise NotAllowed("A mailbox cannot be put below itself")
+    parent = 0
+    above = SEPARATOR.join(names[:-1])
+    if above:
+        known = boxes.by_path.get(above)
+        parent = known.id if known is not None else create(tx, account, above, ids, now, actor)
+    change = begin(tx, account)
+    tx.run(tables.RENAME_MAILBOX, id=box.id, parent=parent, name=names[-1], modseq=change.modseq)
+    change.touch(Type.MAILBOX)
+    before: Mapping[str, object] = {"box": box.id, "parent": box.parent, "name": box.name}
+    change.end(tx, now, actor, "mailbox.rename", dict(before))
+
+
+def subscribe(tx: Tx, account: int, path: str, now: Instant, actor: int, *, wanted: bool) -> None:
+    """Set or clear a subscription; raises NotFound. RFC 3501 §6.3.6."""
+    change = begin(tx, account)
+    box = tree(tx, account).find(path)
+    if tx.run(tables.SUBSCRIBE, id=box.id, subscribed=int(wanted), modseq=change.modseq):
+        change.touch(Type.MAILBOX)
+        change.end(tx, now, actor, "mailbox.subscribe", {"box": box.id, "was": not wanted})
+
+
+def delete(tx: Tx, account: int, path: str, now: Instant, actor: int) -> Mailbox:
+    """Take a mailbox out of sight; a job then empties it in bounded units. RFC 3501 §6.3.4.
+
+    Raises NotFound, NotAllowed for INBOX, InUse if mailboxes lie below it.
+    """
+    change = begin(tx, account)
+    boxes = tree(tx, account)
+    box = boxes.find(path)
+    if box.role == "inbox":
+        raise NotAllowed("INBOX cannot be deleted")
+    if boxes.children(box.id):
+        raise InUse("Mailboxes lie below this one")
+    tx.run(tables.DOOM, id=box.id, modseq=change.modseq)
+    tx.run(
+        tables.ADD_TOMBSTONE,
+        account=account,
+        type=int(Type.MAILBOX),
+        container=0,
+        modseq=change.modseq,
+        key=box.id,
+        now=now,
+    )
+    change.touch(Type.MAILBOX | Type.EMAIL)
+    before = {"box": box.id, "parent": box.parent, "name": box.name, "role": box.role}
+    change.end(tx, now, actor, "mailbox.delete", before)
+    return box

@@ -1,0 +1,478 @@
+"""Messages in mailboxes: append, flags, copy, move, expunge. Plain functions over a unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from postroom.core.clock import Instant
+from postroom.core.errors import NotFound, OverQuota
+from postroom.domain.events import Type
+from postroom.domain.mailboxes import flags as bits
+from postroom.domain.mailboxes import folders, tables, threads
+from postroom.domain.mailboxes.change import Change, begin
+from postroom.domain.mailboxes.folders import Mailbox
+from postroom.formats.parsed import Parsed
+from postroom.store import blobs
+from postroom.store.sql import Tx
+
+SYSTEM_ACTOR: Final = 0
+ALL: Final = (1 << 63) - 1
+"""As a LIMIT: every row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """What an account may hold; 0 is no limit."""
+
+    octets: int = 0
+    messages: int = 0
+
+    def check(self, change: Change, octets: int, messages: int) -> None:
+        """Raises OverQuota if the account would hold more than it may."""
+        if self.octets and change.used_bytes + change.octets + octets > self.octets:
+            raise OverQuota
+        if self.messages and change.used_messages + change.messages + messages > self.messages:
+            raise OverQuota
+
+
+UNLIMITED: Final = Quota()
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """A message that is about to be placed; its blob and its parse are in the store."""
+
+    id: int
+    blob: int
+    size: int
+    received_at: Instant
+    parsed: Parsed
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Where a message came to lie."""
+
+    mailbox: int
+    uidvalidity: int
+    uid: int
+    message: int
+    thread: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """A choice of UIDs in one mailbox: those from `first` to `last`, or of them only `uids`.
+
+    A session whose choice is contiguous in its view gives no list, and the engine walks one
+    range. UIDs that do not exist are passed over.
+    """
+
+    first: int
+    last: int
+    uids: Sequence[int] | None = None
+
+    @classmethod
+    def of(cls, uids: Sequence[int]) -> Pick:
+        """The choice of just these, in ascending order and not empty."""
+        return cls(uids[0], uids[-1], None if len(uids) == 1 else uids)
+
+    def params(self, box: int) -> dict[str, Any]:
+        return {
+            "mailbox": box,
+            "first": self.first,
+            "last": self.last,
+            "sparse": int(self.uids is not None),
+            "uids": self.uids if self.uids is not None else (),
+        }
+
+
+# --- in ---------------------------------------------------------------------------------------
+
+
+def store_parsed(tx: Tx, blob: int, parsed: Parsed) -> None:
+    """Keep what was parsed, shared as the blob is; an older maker's rows are replaced."""
+    tx.run(
+        tables.INSERT_PARSED,
+        blob=blob,
+        version=parsed.version,
+        header_size=parsed.header_size,
+        sent_at=parsed.sent_at,
+        attachment=int(parsed.has_attachment),
+        envelope=parsed.envelope,
+        structure=parsed.bodystructure,
+        layout=parsed.layout,
+        message_id=parsed.message_id,
+        subject=parsed.subject,
+        subject_base=parsed.subject_base,
+        sort_from=parsed.sort_from,
+        sort_to=parsed.sort_to,
+        sort_cc=parsed.sort_cc,
+        preview=parsed.preview,
+    )
+
+
+def place(tx: Tx, change: Change, box: Mailbox, message: NewMessage, now: Instant) -> Stored:
+    """Put a message into a mailbox, within a change that the caller began and will end."""
+    set_ = bits.bits_for(tx, change.account, message.flags) if message.flags else 0
+    thread = threads.assign(tx, change.account, message.id, message.parsed)
+    # Counting first also hands out the UID: under the account's lock, from the mailbox's row.
+    uid = _count(
+        tx,
+        change,
+        box.id,
+        uids=1,
+        total=1,
+        unseen=int(not set_ & bits.SEEN),
+        deleted=int(bool(set_ & bits.DELETED)),
+        size=message.size,
+    )
+    tx.run(
+        tables.INSERT_MESSAGE,
+        id=message.id,
+        account=change.account,
+        blob=message.blob,
+        thread=thread,
+        received_at=message.received_at,
+        modseq=change.modseq,
+    )
+    tx.run(
+        tables.INSERT_PLACEMENT,
+        mailbox=box.id,
+        uid=uid,
+        message=message.id,
+        blob=message.blob,
+        size=message.size,
+        received_at=message.received_at,
+        flags=set_,
+        modseq=change.modseq,
+        now=now,
+    )
+    change.touch(Type.EMAIL | Type.MAILBOX, octets=message.size, messages=1)
+    return Stored(box.id, box.uidvalidity, uid, message.id, thread)
+
+
+def append(
+    tx: Tx,
+    account: int,
+    box_id: int,
+    new: Sequence[tuple[blobs.NewBlob, NewMessage]],
+    quota: Quota,
+    now: Instant,
+    actor: int,
+) -> list[Stored]:
+    """APPEND of one or more messages, all or none. RFC 3501 §6.3.11, RFC 3502.
+
+    Each pair is the last blob of its content and the message; raises NotFound, OverQuota.
+    """
+    change = begin(tx, account)
+    box = _own(tx, account, box_id)
+    stored: list[Stored] = []
+    for blob, message in new:
+        quota.check(change, message.size, 1)
+        blobs.insert(tx, blob, now)
+        store_parsed(tx, blob.id, message.parsed)
+        stored.append(place(tx, change, box, message, now))
+    before = {"box": box.id, "uids": [s.uid for s in stored]}
+    change.end(tx, now, actor, "append", before)
+    return stored
+
+
+def _own(tx: Tx, account: int, box_id: int) -> Mailbox:
+    box = folders.get(tx, box_id)
+    if box.account != account:
+        raise NotFound("No such mailbox")
+    return box
+
+
+def _count(
+    tx: Tx,
+    change: Change,
+    box: int,
+    *,
+    uids: int = 0,
+    total: int = 0,
+    unseen: int = 0,
+    deleted: int = 0,
+    size: int = 0,
+) -> int:
+    """Move the mailbox's counters; returns the first of `uids` new UIDs."""
+    row = tx.one(
+        tables.COUNT,
+        id=box,
+        modseq=change.modseq,
+        uids=uids,
+        total=total,
+        unseen=unseen,
+        deleted=deleted,
+        size=size,
+    )
+    if row is None:
+        raise NotFound("No such mailbox")
+    return int(row[0]) - uids
+
+
+# --- flags ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FlagChange:
+    """STORE: which flags to set and to clear. RFC 3501 §6.4.6."""
+
+    add: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+    replace: bool = False  # clear all that `add` does not name
+
+
+@dataclass(frozen=True, slots=True)
+class Flagged:
+    """What a flag change did: groups of UIDs by their new flags, and who was passed over."""
+
+    modseq: int
+    groups: tuple[tuple[int, tuple[int, ...]], ...]  # new flags, changed UIDs ascending
+    same: tuple[tuple[int, tuple[int, ...]], ...]  # flags, UIDs that had them already
+    failed: tuple[int, ...]  # changed after `unchanged_since`: RFC 7162 §3.1.3
+
+
+def set_flags(
+    tx: Tx,
+    account: int,
+    box_id: int,
+    pick: Pick,
+    wanted: FlagChange,
+    now: Instant,
+    actor: int,
+    *,
+    unchanged_since: int | None = None,
+) -> Flagged:
+    """Change flags of the picked messages: as many statements as flag combinations.
+
+    Raises NotFound, LimitReached if a keyword does not fit any more, Malformed.
+    """
+    change = begin(tx, account)
+    _own(tx, account, box_id)
+    add = bits.bits_for(tx, account, wanted.add)
+    remove = ~add if wanted.replace else bits.registry(tx, account).known(wanted.remove)
+    params = pick.params(box_id)
+    limit = change.modseq if unchanged_since is None else unchanged_since
+    failed: tuple[int, ...] = ()
+    if unchanged_since is not None:
+        late = tx.all(tables.LATER_CHANGED, **params, unchanged_since=limit)
+        failed = tuple(row[0] for row in late)
+    groups: list[tuple[int, tuple[int, ...]]] = []
+    same: list[tuple[int, tuple[int, ...]]] = []
+    was: list[tuple[int, str]] = []
+    unseen = deleted = 0
+    for old, listed, count in tx.all(tables.GROUPED_FLAGS, **params, unchanged_since=limit):
+        uids = tuple(sorted(map(int, listed.split(","))))
+        new = (old & ~remove) | add
+        if new == old:
+            same.append((old, uids))
+            continue
+        # Only one group may be contiguous; with several, the list keeps them apart. `flags`
+        # in the statement does too, so a group that was changed is not met again.
+        tx.run(
+            tables.SET_FLAGS,
+            **(params if not failed else Pick.of(uids).params(box_id)),
+            old=old,
+            flags=new,
+            modseq=change.modseq,
+        )
+        unseen += count * (int(not new & bits.SEEN) - int(not old & bits.SEEN))
+        deleted += count * (int(bool(new & bits.DELETED)) - int(bool(old & bits.DELETED)))
+        groups.append((new, uids))
+        was.append((old, compressed(uids)))
+    if groups:
+        _count(tx, change, box_id, unseen=unseen, deleted=deleted)
+        change.touch(Type.EMAIL | (Type.MAILBOX if unseen or deleted else Type(0)))
+    change.end(tx, now, actor, "flags", {"box": box_id, "was": was})
+    reached = change.modseq if groups else change.modseq - 1
+    return Flagged(reached, tuple(groups), tuple(same), failed)
+
+
+def compressed(uids: Iterable[int]) -> str:
+    """Ascending numbers as ranges: 1:3,7."""
+    pieces: list[str] = []
+    first = last = 0
+    for uid in uids:
+        if uid == last + 1 and last:
+            last = uid
+            continue
+        if last:
+            pieces.append(f"{first}:{last}" if last > first else str(first))
+        first = last = uid
+    if last:
+        pieces.append(f"{first}:{last}" if last > first else str(first))
+    return ",".join(pieces)
+
+
+# --- copy, move, expunge ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """COPYUID: source and target UIDs, pairwise. RFC 4315 §3."""
+
+    uidvalidity: int
+    source: tuple[int, ...]
+    target: tuple[int, ...]
+    modseq: int
+
+
+def copy(
+    tx: Tx,
+    account: int,
+    box_id: int,
+    target_id: int,
+    pick: Pick,
+    quota: Quota,
+    now: Instant,
+    actor: int,
+) -> Copied:
+    """Place the picked messages in another mailbox of the account as well; no byte is copied.
+
+    Raises NotFound, OverQuota.
+    """
+    change = begin(tx, account)
+    _own(tx, account, box_id)
+    target = _own(tx, account, target_id)
+    source = _existing(tx, box_id, pick)
+    copied = _copy(tx, change, box_id, target, pick, source, quota, now)
+    before = {"box": box_id, "to": target_id, "uids": compressed(copied.target)}
+    change.end(tx, now, actor, "copy", before)
+    return copied
+
+
+def _existing(tx: Tx, box_id: int, pick: Pick) -> tuple[int, ...]:
+    rows = tx.all(tables.FLAGS, **pick.params(box_id), limit=ALL)
+    return tuple(row[0] for row in rows)
+
+
+def _copy(
+    tx: Tx,
+    change: Change,
+    box_id: int,
+    target: Mailbox,
+    pick: Pick,
+    source: tuple[int, ...],
+    quota: Quota,
+    now: Instant,
+) -> Copied:
+    if not source:
+        return Copied(target.uidvalidity, (), (), change.modseq - 1)
+    total, unseen, deleted, size = _counted(tx, box_id, pick)
+    quota.check(change, size, total)
+    base = _count(
+        tx, change, target.id, uids=total, total=total, unseen=unseen, deleted=deleted, size=size
+    )
+    tx.run(
+        tables.COPY_PLACEMENTS,
+        **pick.params(box_id),
+        target=target.id,
+        base=base,
+        modseq=change.modseq,
+        now=now,
+    )
+    change.touch(Type.EMAIL | Type.MAILBOX, octets=size, messages=total)
+    return Copied(target.uidvalidity, source, tuple(range(base, base + total)), change.modseq)
+
+
+def _counted(tx: Tx, box_id: int, pick: Pick) -> tuple[int, int, int, int]:
+    row = tx.one(tables.COUNTED, **pick.params(box_id))
+    total, unseen, deleted, size = row if row is not None else (0, 0, 0, 0)
+    return int(total), int(unseen), int(deleted), int(size)
+
+
+def move(
+    tx: Tx,
+    account: int,
+    box_id: int,
+    target_id: int,
+    pick: Pick,
+    now: Instant,
+    actor: int,
+) -> Copied:
+    """Move the picked messages within the account, in one unit. RFC 6851.
+
+    Nothing becomes recoverable: the messages are still there. Raises NotFound.
+    """
+    change = begin(tx, account)
+    _own(tx, account, box_id)
+    target = _own(tx, account, target_id)
+    source = _existing(tx, box_id, pick)
+    moved = _copy(tx, change, box_id, target, pick, source, UNLIMITED, now)
+    if source:
+        remove(tx, change, box_id, pick, now)
+    before = {
+        "box": box_id,
+        "uids": compressed(source),
+        "to": target_id,
+        "became": compressed(moved.target),
+    }
+    change.end(tx, now, actor, "move", before)
+    return moved
+
+
+def remove(tx: Tx, change: Change, box_id: int, pick: Pick, now: Instant) -> None:
+    """Take placements away within a change: tombstones, counters, quota."""
+    params = pick.params(box_id)
+    total, unseen, deleted, size = _counted(tx, box_id, pick)
+    tx.run(tables.TO_TOMBSTONES, **params, account=change.account, modseq=change.modseq, now=now)
+    tx.run(tables.REMOVE_PLACEMENTS, **params)
+    _count(tx, change, box_id, total=-total, unseen=-unseen, deleted=-deleted, size=-size)
+    change.touch(Type.EMAIL | Type.MAILBOX, octets=-size, messages=-total)
+
+
+@dataclass(frozen=True, slots=True)
+class Expunged:
+    """The UIDs that are gone, ascending."""
+
+    uids: tuple[int, ...]
+    modseq: int
+
+
+def expunge(
+    tx: Tx,
+    account: int,
+    box_id: int,
+    pick: Pick,
+    now: Instant,
+    actor: int,
+    *,
+    retention: int,
+) -> Expunged:
+    """Remove the picked messages; each stays recoverable for `retention` milliseconds.
+
+    Callers choose among messages flagged \\Deleted and pick at most `units.UNIT_ROWS` at a
+    time; RFC 3501 §6.4.3. Raises NotFound.
+    """
+    change = begin(tx, account)
+    folders.get(tx, box_id)
+    gone = _existing(tx, box_id, pick)
+    if gone:
+        path = folders.tree(tx, account).path(box_id)
+        tx.run(
+            tables.TO_RECOVERABLE,
+            **pick.params(box_id),
+            account=account,
+            path=path,
+            until=now + retention,
+        )
+        remove(tx, change, box_id, pick, now)
+    change.end(tx, now, actor, "expunge", {"box": box_id, "uids": compressed(gone)})
+    return Expunged(gone, change.modseq if gone else change.modseq - 1)
+
+
+def flagged_deleted(tx: Tx, box_id: int, limit: int) -> list[int]:
+    """UIDs flagged \\Deleted, ascending, at most `limit`."""
+    rows = tx.all(tables.UIDS_FLAGGED, mailbox=box_id, mask=bits.DELETED, limit=limit)
+    return [row[0] for row in rows]
+
+
+def pieces(uids: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    """Cut a long choice into pieces that fit a unit."""
+    for start in range(0, len(uids), size):
+        yield uids[start : start + size]

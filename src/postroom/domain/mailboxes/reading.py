@@ -1,0 +1,225 @@
+"""What sessions read: states, UIDs, changes since a modseq, rows for FETCH."""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from postroom.core.clock import Instant
+from postroom.core.errors import NotFound
+from postroom.domain.mailboxes import flags as bits
+from postroom.domain.mailboxes import folders, tables
+from postroom.domain.mailboxes.flags import Registry
+from postroom.domain.mailboxes.folders import Mailbox
+from postroom.domain.mailboxes.messages import ALL, Pick, store_parsed
+from postroom.formats.parsed import MAKER_VERSION, Parsed
+from postroom.store.sql import Row, Tx
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """The account's change log: its end, its floor, and the epoch of rights."""
+
+    modseq: int
+    floor_modseq: int
+    rights_epoch: int
+
+
+def account_state(tx: Tx, account: int) -> AccountState:
+    """Raises NotFound."""
+    row = tx.one(tables.ACCOUNT_STATE, id=account)
+    if row is None:
+        raise NotFound("No such account")
+    return AccountState(*row)
+
+
+def usage(tx: Tx, account: int) -> tuple[int, int]:
+    """Octets and messages that count towards the quota; raises NotFound."""
+    row = tx.one(tables.USAGE, id=account)
+    if row is None:
+        raise NotFound("No such account")
+    return int(row[0]), int(row[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What SELECT needs, from one snapshot. RFC 3501 §6.3.1."""
+
+    mailbox: Mailbox
+    uids: array.array[int]
+    registry: Registry
+    first_unseen: int | None
+
+
+def open_mailbox(tx: Tx, box: int) -> Opened:
+    """The mailbox with all its UIDs; raises NotFound."""
+    mailbox = folders.get(tx, box)
+    return Opened(mailbox, uids(tx, box), bits.registry(tx, mailbox.account), first_unseen(tx, box))
+
+
+def uids(tx: Tx, box: int) -> array.array[int]:
+    """Every UID of the mailbox, ascending."""
+    return array.array("I", [row[0] for row in tx.all(tables.UIDS, mailbox=box)])
+
+
+def first_unseen(tx: Tx, box: int) -> int | None:
+    """The lowest UID without \\Seen, if there is one."""
+    row = tx.one(tables.FIRST_UNSEEN, mailbox=box)
+    return int(row[0]) if row is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What happened in a mailbox after a modseq, up to `mailbox.modseq`."""
+
+    mailbox: Mailbox
+    flags: tuple[tuple[int, int, int], ...]  # uid, flags, modseq; new messages among them
+    vanished: tuple[int, ...]  # UIDs, ascending
+
+
+def changes(tx: Tx, box: int, since: int) -> Changes:
+    """The changes of a mailbox after `since`; costs one row if there are none.
+
+    Raises NotFound if the mailbox is gone. The caller makes sure that `since` is not below the
+    account's floor: tombstones below it are forgotten. RFC 7162 §3.2.
+    """
+    mailbox = folders.get(tx, box)
+    if mailbox.modseq <= since:
+        return Changes(mailbox, (), ())
+    changed = tx.all(tables.FLAGS_CHANGED, mailbox=box, since=since)
+    vanished = tx.all(tables.VANISHED, account=mailbox.account, mailbox=box, since=since)
+    return Changes(
+        mailbox,
+        tuple(changed),
+        tuple(row[0] for row in vanished),
+    )
+
+
+class Brief(NamedTuple):
+    """A placement without what was parsed."""
+
+    uid: int
+    flags: int
+    modseq: int
+    size: int
+    received_at: int
+    saved_at: int
+    message: int
+    blob: int
+
+
+class Full(NamedTuple):
+    """A placement with what was parsed at delivery: wire bytes, ready to send."""
+
+    uid: int
+    flags: int
+    modseq: int
+    size: int
+    received_at: int
+    saved_at: int
+    message: int
+    blob: int
+    envelope: bytes
+    structure: bytes
+    layout: bytes
+    header_size: int
+    preview: str
+
+
+def flags(tx: Tx, box: int, pick: Pick, limit: int = ALL) -> list[tuple[int, int, int]]:
+    """(uid, flags, modseq) of the picked messages, ascending."""
+    return tx.all(tables.FLAGS, **pick.params(box), limit=limit)
+
+
+def brief(tx: Tx, box: int, pick: Pick, limit: int = ALL) -> list[Brief]:
+    """Placements of the picked messages, ascending, at most `limit`."""
+    make: Callable[[tuple[int, ...]], Brief] = Brief._make
+    return [make(row) for row in tx.all(tables.BRIEF, **pick.params(box), limit=limit)]
+
+
+def brief_rows(tx: Tx, box: int, pick: Pick, limit: int = ALL) -> list[Row]:
+    """Rows in the shape of `Brief`, as bare tuples: for those who send thousands."""
+    return tx.all(tables.BRIEF, **pick.params(box), limit=limit)
+
+
+def full_rows(tx: Tx, box: int, pick: Pick, limit: int = ALL) -> list[Row]:
+    """Rows in the shape of `Full`, as bare tuples: for those who send thousands."""
+    return tx.all(tables.FULL, **pick.params(box), limit=limit)
+
+
+def full(tx: Tx, box: int, pick: Pick, limit: int = ALL) -> list[Full]:
+    """Placements with their parse, ascending, at most `limit`."""
+    return [Full._make(row) for row in tx.all(tables.FULL, **pick.params(box), limit=limit)]
+
+
+def threads_of(tx: Tx, messages: list[int]) -> dict[int, int]:
+    """THREADID by EMAILID. RFC 8474 §5.2."""
+    return dict(tx.all(tables.THREADS_OF, ids=messages))
+
+
+def stale(tx: Tx, blob: int) -> bool:
+    """The parse of this blob was made by an older maker, or is missing."""
+    row = tx.one(tables.PARSED_VERSION, blob=blob)
+    return row is None or row[0] < MAKER_VERSION
+
+
+def renew(tx: Tx, blob: int, parsed: Parsed) -> None:
+    """Replace a parse; derived data is never authoritative."""
+    store_parsed(tx, blob, parsed)
+
+
+def recent_floor(tx: Tx, box: int) -> int:
+    """In `state`: UIDs from here on no session has been told of. RFC 3501 §2.3.2."""
+    row = tx.one(tables.RECENT_FLOOR, mailbox=box)
+    return int(row[0]) if row is not None else 1
+
+
+def raise_recent(tx: Tx, box: int, floor: int) -> None:
+    """In `state`: a session was told of the UIDs below `floor`."""
+    tx.run(tables.RAISE_RECENT, mailbox=box, floor=floor)
+
+
+@dataclass(frozen=True, slots=True)
+class Recoverable:
+    """A removed message that can be brought back."""
+
+    mailbox: int
+    uid: int
+    message: int
+    path: str
+    flags: int
+    received_at: Instant
+    until: Instant
+
+
+def recoverable(tx: Tx, account: int, limit: int) -> list[Recoverable]:
+    """What can be brought back, the latest first."""
+    rows = tx.all(tables.RECOVERABLE_ROWS, account=account, limit=limit)
+    return [Recoverable(*row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """Where a message lies now, or where it lay and until when it can be brought back."""
+
+    message: int
+    account: int
+    mailbox: int
+    path: str
+    uid: int
+    flags: tuple[str, ...]
+    recoverable_until: Instant | None = None
+
+
+def whereabouts(tx: Tx, messages: list[int]) -> list[Whereabouts]:
+    """Every placement of these messages, and what of them can be brought back."""
+    found: list[Whereabouts] = []
+    for message, box, uid, set_, account in tx.all(tables.WHEREABOUTS, ids=messages):
+        path = folders.tree(tx, account).path(box)
+        names = bits.registry(tx, account).flags(set_)
+        found.append(Whereabouts(message, account, box, path, uid, names))
+    for message, box, uid, path, until in tx.all(tables.RECOVERABLE_OF, ids=messages):
+        found.append(Whereabouts(message, 0, box, path, uid, (), Instant(until)))
+    return found

@@ -1,0 +1,431 @@
+"""The tables of mail that is kept, and every statement on them."""
+
+from __future__ import annotations
+
+from sqlalchemy import ForeignKey, Index, UniqueConstraint
+
+from postroom.store.schema import BYTES, INT, MAIL, STATE, TEXT, column, narrow, wide
+from postroom.store.sql import Statement, sql
+
+TYPE_STATE = narrow(
+    "type_state",
+    MAIL,
+    column("account", INT, ForeignKey("account.id", ondelete="CASCADE"), primary_key=True),
+    column("type", INT, primary_key=True),  # events.Type
+    column("modseq", INT),
+)
+
+MAILBOX = wide(
+    "mailbox",
+    MAIL,
+    column("id", INT, primary_key=True, autoincrement=False),
+    column("account", INT, ForeignKey("account.id", ondelete="RESTRICT")),
+    column("parent", INT),  # 0 at the top
+    column("name", TEXT),
+    column("role", TEXT),  # RFC 6154 without the backslash, in lower case; inbox; or empty
+    column("subscribed", INT),
+    column("uidvalidity", INT),
+    column("uidnext", INT),
+    column("modseq", INT),  # of the last change of its content
+    column("total", INT),
+    column("unseen", INT),
+    column("deleted", INT),
+    column("size", INT),
+    column("created_modseq", INT),
+    column("changed_modseq", INT),  # of the last change of the mailbox itself
+    column("doomed", INT),  # 1 while a job empties it: it is out of sight already
+    UniqueConstraint("account", "parent", "name"),
+    Index("mailbox_account", "account"),
+)
+
+MESSAGE = wide(
+    "message",
+    MAIL,
+    column("id", INT, primary_key=True, autoincrement=False),  # EMAILID: RFC 8474
+    column("account", INT, ForeignKey("account.id", ondelete="RESTRICT")),
+    column("blob", INT, ForeignKey("blob.id", ondelete="RESTRICT")),
+    column("thread", INT),  # THREADID
+    column("received_at", INT),
+    column("created_modseq", INT),
+    Index("message_thread", "account", "thread"),
+    Index("message_blob", "blob"),
+)
+
+PARSED = wide(
+    "parsed",
+    MAIL,
+    column("blob", INT, ForeignKey("blob.id", ondelete="CASCADE"), primary_key=True,
+           autoincrement=False),
+    column("version", INT),  # of the maker: an older one is made again
+    column("header_size", INT),
+    column("sent_at", INT, nullable=True),
+    column("attachment", INT),
+    column("envelope", BYTES),
+    column("structure", BYTES),
+    column("layout", BYTES),
+    column("message_id", BYTES, nullable=True),
+    column("subject", TEXT),
+    column("subject_base", TEXT),
+    column("sort_from", TEXT),
+    column("sort_to", TEXT),
+    column("sort_cc", TEXT),
+    column("preview", TEXT),
+)  # fmt: skip
+
+PLACEMENT = narrow(
+    "placement",
+    MAIL,
+    column("mailbox", INT, ForeignKey("mailbox.id", ondelete="RESTRICT"), primary_key=True),
+    column("uid", INT, primary_key=True),
+    column("message", INT, ForeignKey("message.id", ondelete="RESTRICT")),
+    column("blob", INT),
+    column("size", INT),
+    column("received_at", INT),
+    column("flags", INT),  # flags.py: system flags first, then the account's keywords
+    column("created_modseq", INT),
+    column("changed_modseq", INT),
+    column("saved_at", INT),  # RFC 8514
+    Index("placement_changed", "mailbox", "changed_modseq"),
+    Index("placement_message", "message"),
+)
+
+KEYWORD = narrow(
+    "keyword",
+    MAIL,
+    column("account", INT, ForeignKey("account.id", ondelete="CASCADE"), primary_key=True),
+    column("bit", INT, primary_key=True),
+    column("name", TEXT),  # as it was first written
+)
+
+THREAD_REF = narrow(
+    "thread_ref",
+    MAIL,
+    column("account", INT, ForeignKey("account.id", ondelete="CASCADE"), primary_key=True),
+    column("reference", INT, primary_key=True),  # a hash of the Message-ID
+    column("subject", INT, primary_key=True),  # a hash of the base subject: RFC 8621 §3
+    column("thread", INT),
+    Index("thread_ref_thread", "account", "thread"),
+)
+
+TOMBSTONE = narrow(
+    "tombstone",
+    MAIL,
+    column("account", INT, ForeignKey("account.id", ondelete="CASCADE"), primary_key=True),
+    column("type", INT, primary_key=True),
+    column("container", INT, primary_key=True),  # the mailbox of a placement, else 0
+    column("modseq", INT, primary_key=True),
+    column("key", INT, primary_key=True),  # uid or id
+    column("at", INT),
+    Index("tombstone_at", "at"),
+)
+
+RECOVERABLE = narrow(
+    "recoverable",
+    MAIL,
+    column("account", INT, ForeignKey("account.id", ondelete="CASCADE"), primary_key=True),
+    column("mailbox", INT, primary_key=True),  # from where; it may be gone itself
+    column("uid", INT, primary_key=True),
+    column("message", INT, ForeignKey("message.id", ondelete="RESTRICT")),
+    column("path", TEXT),  # of the mailbox at that time
+    column("flags", INT),
+    column("received_at", INT),
+    column("until", INT),
+    Index("recoverable_until", "until"),
+    Index("recoverable_message", "message"),
+)
+
+RECENT = narrow(
+    "recent",
+    STATE,
+    column("mailbox", INT, primary_key=True),
+    column("floor", INT),  # UIDs from here on no session has been told of: RFC 3501 §2.3.2
+)
+
+# --- the account and its change log -----------------------------------------------------------
+
+LOCK_ACCOUNTS = sql("""
+    SELECT id, modseq, next_uidvalidity, used_bytes, used_messages FROM account
+    WHERE id IN {ids} ORDER BY id {for update}
+""")
+ADVANCE = sql("""
+    UPDATE account SET modseq = :modseq, used_bytes = used_bytes + :octets,
+        used_messages = used_messages + :messages, next_uidvalidity = :next_uidvalidity
+    WHERE id = :id
+""")
+TYPE_CHANGED = sql("""
+    INSERT INTO type_state (account, type, modseq) VALUES (:account, :type, :modseq)
+    ON CONFLICT (account, type) DO UPDATE SET modseq = excluded.modseq
+""")
+ACCOUNT_STATE = sql("SELECT modseq, floor_modseq, rights_epoch FROM account WHERE id = :id")
+USAGE = sql("SELECT used_bytes, used_messages FROM account WHERE id = :id")
+TYPE_STATES = sql("SELECT type, modseq FROM type_state WHERE account = :account")
+
+# --- mailboxes ----------------------------------------------------------------------------------
+
+_MAILBOX = """id, account, parent, name, role, subscribed, uidvalidity, uidnext, modseq, total,
+    unseen, deleted, size, created_modseq, changed_modseq"""
+TREE = sql(f"SELECT {_MAILBOX} FROM mailbox WHERE account = :account AND doomed = 0")
+MAILBOX_ROW = sql(f"SELECT {_MAILBOX} FROM mailbox WHERE id = :id AND doomed = 0")
+BY_ROLE = sql(f"""
+    SELECT {_MAILBOX} FROM mailbox WHERE account = :account AND role = :role AND doomed = 0
+""")
+INSERT_MAILBOX = sql("""
+    INSERT INTO mailbox (id, account, parent, name, role, subscribed, uidvalidity, uidnext, modseq,
+        total, unseen, deleted, size, created_modseq, changed_modseq, doomed)
+    VALUES (:id, :account, :parent, :name, :role, :subscribed, :uidvalidity, 1, :modseq,
+        0, 0, 0, 0, :modseq, :modseq, 0)
+""")
+RENAME_MAILBOX = sql("""
+    UPDATE mailbox SET parent = :parent, name = :name, changed_modseq = :modseq WHERE id = :id
+""")
+SUBSCRIBE = sql("""
+    UPDATE mailbox SET subscribed = :subscribed, changed_modseq = :modseq
+    WHERE id = :id AND subscribed <> :subscribed
+""")
+SET_ROLE = sql("UPDATE mailbox SET role = :role, changed_modseq = :modseq WHERE id = :id")
+# Its own parent: the name is free again at once, and no living mailbox can have this place.
+DOOM = sql("""
+    UPDATE mailbox SET doomed = 1, role = '', parent = id, changed_modseq = :modseq WHERE id = :id
+""")
+DOOMED = sql("SELECT id, account, name FROM mailbox WHERE doomed = 1 ORDER BY id LIMIT :limit")
+DELETE_MAILBOX = sql("DELETE FROM mailbox WHERE id = :id AND doomed = 1")
+COUNT = sql("""
+    UPDATE mailbox SET uidnext = uidnext + :uids, modseq = :modseq, total = total + :total,
+        unseen = unseen + :unseen, deleted = deleted + :deleted, size = size + :size
+    WHERE id = :id RETURNING uidnext
+""")
+
+# A choice of UIDs: those between two bounds, or of them only the listed. A session whose choice
+# is contiguous in its view needs no list: the engine walks one range of the key.
+_PICK = "uid BETWEEN :first AND :last AND (:sparse = 0 OR uid IN {uids})"
+
+
+def _picking(source: str) -> Statement:
+    return sql(source.replace("<pick>", _PICK))
+
+
+# --- messages and placements ------------------------------------------------------------------
+
+INSERT_MESSAGE = sql("""
+    INSERT INTO message (id, account, blob, thread, received_at, created_modseq)
+    VALUES (:id, :account, :blob, :thread, :received_at, :modseq)
+""")
+INSERT_PARSED = sql("""
+    INSERT INTO parsed (blob, version, header_size, sent_at, attachment, envelope, structure,
+        layout, message_id, subject, subject_base, sort_from, sort_to, sort_cc, preview)
+    VALUES (:blob, :version, :header_size, :sent_at, :attachment, :envelope, :structure,
+        :layout, :message_id, :subject, :subject_base, :sort_from, :sort_to, :sort_cc, :preview)
+    ON CONFLICT (blob) DO UPDATE SET version = excluded.version,
+        header_size = excluded.header_size, sent_at = excluded.sent_at,
+        attachment = excluded.attachment, envelope = excluded.envelope,
+        structure = excluded.structure, layout = excluded.layout,
+        message_id = excluded.message_id, subject = excluded.subject,
+        subject_base = excluded.subject_base, sort_from = excluded.sort_from,
+        sort_to = excluded.sort_to, sort_cc = excluded.sort_cc, preview = excluded.preview
+""")
+INSERT_PLACEMENT = sql("""
+    INSERT INTO placement (mailbox, uid, message, blob, size, received_at, flags, created_modseq,
+        changed_modseq, saved_at)
+    VALUES (:mailbox, :uid, :message, :blob, :size, :received_at, :flags, :modseq, :modseq, :now)
+""")
+COPY_PLACEMENTS = _picking("""
+    INSERT INTO placement (mailbox, uid, message, blob, size, received_at, flags, created_modseq,
+        changed_modseq, saved_at)
+    SELECT :target, :base + row_number() OVER (ORDER BY uid) - 1, message, blob, size, received_at,
+        flags, :modseq, :modseq, :now
+    FROM placement WHERE mailbox = :mailbox AND <pick>
+""")
+REFERENCES = sql("""
+    SELECT reference, thread FROM thread_ref
+    WHERE account = :account AND subject = :subject AND reference IN {references}
+""")
+INSERT_REFERENCE = sql("""
+    INSERT INTO thread_ref (account, reference, subject, thread)
+    VALUES (:account, :reference, :subject, :thread)
+    ON CONFLICT (account, reference, subject) DO UPDATE SET thread = excluded.thread
+""")
+THREAD_SIZE = sql("""
+    SELECT thread, count(*) FROM message WHERE account = :account AND thread IN {threads}
+    GROUP BY thread
+""")
+MOVE_THREAD = sql("""
+    UPDATE message SET thread = :into WHERE account = :account AND thread = :thread
+""")
+MOVE_REFERENCES = sql("""
+    UPDATE thread_ref SET thread = :into WHERE account = :account AND thread = :thread
+""")
+PARSED_VERSION = sql("SELECT version FROM parsed WHERE blob = :blob")
+MESSAGES_OF_BLOB = sql("SELECT id, account, thread FROM message WHERE blob = :blob")
+
+UIDS = sql("SELECT uid FROM placement WHERE mailbox = :mailbox ORDER BY uid")
+FIRST_UIDS = sql("""
+    SELECT uid FROM placement WHERE mailbox = :mailbox ORDER BY uid LIMIT :limit
+""")
+UIDS_CREATED = sql("""
+    SELECT uid FROM placement
+    WHERE mailbox = :mailbox AND uid >= :first ORDER BY uid
+""")
+FLAGS_CHANGED = sql("""
+    SELECT uid, flags, changed_modseq FROM placement
+    WHERE mailbox = :mailbox AND changed_modseq > :since ORDER BY uid
+""")
+VANISHED = sql("""
+    SELECT key FROM tombstone
+    WHERE account = :account AND type = 1 AND container = :mailbox AND modseq > :since
+    ORDER BY key
+""")
+FLAGS = _picking("""
+    SELECT uid, flags, changed_modseq FROM placement WHERE mailbox = :mailbox AND <pick>
+    ORDER BY uid LIMIT :limit
+""")
+_BRIEF = "p.uid, p.flags, p.changed_modseq, p.size, p.received_at, p.saved_at, p.message, p.blob"
+BRIEF = _picking(f"""
+    SELECT {_BRIEF} FROM placement p WHERE p.mailbox = :mailbox AND <pick> ORDER BY uid LIMIT :limit
+""")
+FULL = _picking(f"""
+    SELECT {_BRIEF}, d.envelope, d.structure, d.layout, d.header_size, d.preview
+    FROM placement p JOIN parsed d ON d.blob = p.blob
+    WHERE p.mailbox = :mailbox AND <pick> ORDER BY uid LIMIT :limit
+""")
+THREADS_OF = sql("SELECT id, thread FROM message WHERE id IN {ids}")
+FIRST_UNSEEN = sql("""
+    SELECT uid FROM placement WHERE mailbox = :mailbox AND (flags & 1) = 0 ORDER BY uid LIMIT 1
+""")
+UIDS_FLAGGED = sql("""
+    SELECT uid FROM placement
+    WHERE mailbox = :mailbox AND (flags & :mask) = :mask ORDER BY uid LIMIT :limit
+""")
+COUNTED = _picking("""
+    SELECT count(*), coalesce(sum(CASE WHEN (flags & 1) = 0 THEN 1 ELSE 0 END), 0),
+        coalesce(sum(CASE WHEN (flags & 8) <> 0 THEN 1 ELSE 0 END), 0), coalesce(sum(size), 0)
+    FROM placement WHERE mailbox = :mailbox AND <pick>
+""")
+# Old flags in groups: a unit's work follows the number of flag combinations, not of messages.
+GROUPED_FLAGS = _picking("""
+    SELECT flags, string_agg(CAST(uid AS text), ','), count(*) FROM placement
+    WHERE mailbox = :mailbox AND <pick> AND changed_modseq <= :unchanged_since
+    GROUP BY flags
+""")
+LATER_CHANGED = _picking("""
+    SELECT uid FROM placement
+    WHERE mailbox = :mailbox AND <pick> AND changed_modseq > :unchanged_since ORDER BY uid
+""")
+SET_FLAGS = _picking("""
+    UPDATE placement SET flags = :flags, changed_modseq = :modseq
+    WHERE mailbox = :mailbox AND flags = :old AND <pick>
+""")
+KEYWORDS = sql("SELECT bit, name FROM keyword WHERE account = :account ORDER BY bit")
+INSERT_KEYWORD = sql("INSERT INTO keyword (account, bit, name) VALUES (:account, :bit, :name)")
+
+# --- removal ------------------------------------------------------------------------------------
+
+TO_RECOVERABLE = _picking("""
+    INSERT INTO recoverable (account, mailbox, uid, message, path, flags, received_at, until)
+    SELECT :account, mailbox, uid, message, :path, flags, received_at, :until FROM placement
+    WHERE mailbox = :mailbox AND <pick>
+""")
+TO_TOMBSTONES = _picking("""
+    INSERT INTO tombstone (account, type, container, modseq, key, at)
+    SELECT :account, 1, mailbox, :modseq, uid, :now FROM placement
+    WHERE mailbox = :mailbox AND <pick>
+""")
+ADD_TOMBSTONE = sql("""
+    INSERT INTO tombstone (account, type, container, modseq, key, at)
+    VALUES (:account, :type, :container, :modseq, :key, :now)
+""")
+REMOVE_PLACEMENTS = _picking("DELETE FROM placement WHERE mailbox = :mailbox AND <pick>")
+EXPIRED_RECOVERABLE = sql("""
+    SELECT account, mailbox, uid, message FROM recoverable WHERE until <= :now
+    ORDER BY until LIMIT :limit
+""")
+FORGET_RECOVERABLE = sql("""
+    DELETE FROM recoverable WHERE account = :account AND mailbox = :mailbox AND uid = :uid
+""")
+RECOVERABLE_ROWS = sql("""
+    SELECT mailbox, uid, message, path, flags, received_at, until FROM recoverable
+    WHERE account = :account ORDER BY until DESC, uid DESC LIMIT :limit
+""")
+FORGET_MESSAGES = sql("""
+    DELETE FROM message WHERE id IN {ids}
+        AND NOT EXISTS (SELECT 1 FROM placement p WHERE p.message = message.id)
+        AND NOT EXISTS (SELECT 1 FROM recoverable r WHERE r.message = message.id)
+""")
+PRUNE_TOMBSTONES = sql("""
+    DELETE FROM tombstone WHERE account = :account AND modseq <= :floor
+""")
+RAISE_FLOOR = sql("""
+    UPDATE account SET floor_modseq = :floor WHERE id = :account AND floor_modseq < :floor
+""")
+OLD_TOMBSTONES = sql("""
+    SELECT account, max(modseq) FROM tombstone WHERE at < :before GROUP BY account LIMIT :limit
+""")
+
+# --- recent (state) -------------------------------------------------------------------------------
+
+RECENT_FLOOR = sql("SELECT floor FROM recent WHERE mailbox = :mailbox")
+RAISE_RECENT = sql("""
+    INSERT INTO recent (mailbox, floor) VALUES (:mailbox, :floor)
+    ON CONFLICT (mailbox) DO UPDATE SET floor = excluded.floor WHERE excluded.floor > recent.floor
+""")
+
+# --- where a message lies, and checking ---------------------------------------------------------
+
+WHEREABOUTS = sql("""
+    SELECT p.message, p.mailbox, p.uid, p.flags, b.account FROM placement p
+    JOIN mailbox b ON b.id = p.mailbox WHERE p.message IN {ids} ORDER BY p.message, p.mailbox, p.uid
+""")
+RECOVERABLE_OF = sql("""
+    SELECT message, mailbox, uid, path, until FROM recoverable WHERE message IN {ids}
+""")
+MAILBOXES_AFTER = sql("""
+    SELECT id, account, uidnext, modseq, total, unseen, deleted, size FROM mailbox
+    WHERE id > :after ORDER BY id LIMIT :limit
+""")
+MAILBOX_TRUTH = sql("""
+    SELECT count(*), coalesce(sum(CASE WHEN (flags & 1) = 0 THEN 1 ELSE 0 END), 0),
+        coalesce(sum(CASE WHEN (flags & 8) <> 0 THEN 1 ELSE 0 END), 0), coalesce(sum(size), 0),
+        coalesce(max(uid), 0), coalesce(max(changed_modseq), 0)
+    FROM placement WHERE mailbox = :mailbox
+""")
+CORRECT_MAILBOX = sql("""
+    UPDATE mailbox SET total = :total, unseen = :unseen, deleted = :deleted, size = :size,
+        uidnext = CASE WHEN uidnext > :last THEN uidnext ELSE :last + 1 END
+    WHERE id = :id
+""")
+ACCOUNTS_AFTER = sql("""
+    SELECT id, modseq, used_bytes, used_messages FROM account WHERE id > :after
+    ORDER BY id LIMIT :limit
+""")
+ACCOUNT_TRUTH = sql("""
+    SELECT coalesce(sum(size), 0), coalesce(sum(total), 0), coalesce(max(modseq), 0)
+    FROM mailbox WHERE account = :account
+""")
+CORRECT_ACCOUNT = sql("""
+    UPDATE account SET used_bytes = :octets, used_messages = :messages,
+        modseq = CASE WHEN modseq >= :modseq THEN modseq ELSE :modseq END
+    WHERE id = :id
+""")
+MESSAGES_AFTER = sql("""
+    SELECT m.id, m.account, m.blob, b.size, d.version, m.created_modseq
+    FROM message m LEFT JOIN blob b ON b.id = m.blob LEFT JOIN parsed d ON d.blob = m.blob
+    WHERE m.id > :after ORDER BY m.id LIMIT :limit
+""")
+ODD_PLACEMENTS = sql("""
+    SELECT p.mailbox, p.uid, p.message FROM placement p
+    LEFT JOIN message m ON m.id = p.message LEFT JOIN mailbox b ON b.id = p.mailbox
+    WHERE p.message IN {ids}
+        AND (m.id IS NULL OR b.id IS NULL OR m.blob <> p.blob OR m.account <> b.account)
+""")
+ODD_SIZES = sql("""
+    SELECT p.mailbox, p.uid FROM placement p JOIN blob b ON b.id = p.blob
+    WHERE p.message IN {ids} AND p.size <> b.size
+""")
+UNPLACED = sql("""
+    SELECT m.id FROM message m WHERE m.id IN {ids}
+        AND NOT EXISTS (SELECT 1 FROM placement p WHERE p.message = m.id)
+        AND NOT EXISTS (SELECT 1 FROM recoverable r WHERE r.message = m.id)
+""")
+LATE_TYPES = sql("""
+    SELECT t.account, t.type FROM type_state t JOIN account a ON a.id = t.account
+    WHERE t.modseq > a.modseq
+""")

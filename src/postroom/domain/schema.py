@@ -1,0 +1,29 @@
+"""The whole schema, and the numbered steps that lead to it.
+
+Importing this module declares every table of every room, so it is the place from which a
+store is created, checked and migrated.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from postroom.domain.directory import tables as _directory
+from postroom.domain.mailboxes import tables as _mailboxes
+from postroom.domain.policy import tables as _policy
+from postroom.domain.queue import tables as _queue
+from postroom.domain.trace import tables as _trace
+from postroom.store import sweeper
+from postroom.store import tables as _store
+from postroom.store.schema import MAIL, STATE, Step, ddl
+
+ROOMS: Final = (_store, _directory, _mailboxes, _policy, _queue, _trace)
+
+# Before the first release the first step follows the declared tables. With the first release
+# its text is frozen here, and a test compares what the steps build with what is declared.
+MAIL_STEPS: Final = (Step(1, "first", tuple(ddl(MAIL, "sqlite")), tuple(ddl(MAIL, "postgresql"))),)
+STATE_STEPS: Final = (
+    Step(1, "first", tuple(ddl(STATE, "sqlite")), tuple(ddl(STATE, "postgresql"))),
+)
+
+SWEEP: Final = sweeper.statements(MAIL)

@@ -1,0 +1,48 @@
+"""The journal: one row for each unit and account, from which undo, audit and dry run read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from postroom.core.clock import Instant
+from postroom.store import tables
+from postroom.store.sql import Tx
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one unit changed in one account."""
+
+    modseq: int
+    at: Instant
+    actor: int
+    kind: str
+    before: dict[str, Any]
+
+
+def note(
+    tx: Tx, account: int, modseq: int, now: Instant, actor: int, kind: str, before: dict[str, Any]
+) -> None:
+    """Keep the before-image of a unit; `before` holds numbers, strings and lists of them."""
+    tx.run(
+        tables.NOTE,
+        account=account,
+        modseq=modseq,
+        at=now,
+        actor=actor,
+        kind=kind,
+        before=json.dumps(before, separators=(",", ":")).encode(),
+    )
+
+
+def since(tx: Tx, account: int, modseq: int, limit: int = 1_000) -> list[Entry]:
+    """The entries after `modseq`, oldest first."""
+    rows = tx.all(tables.JOURNAL_SINCE, account=account, since=modseq, limit=limit)
+    return [Entry(m, Instant(at), actor, kind, json.loads(b)) for m, at, actor, kind, b in rows]
+
+
+def prune(tx: Tx, before: Instant) -> int:
+    """Forget entries older than `before`; returns how many."""
+    return tx.run(tables.PRUNE_JOURNAL, before=before)
