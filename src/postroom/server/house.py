@@ -1,0 +1,151 @@
+"""Opens the stores of a data directory: for a worker, the first start, a command offline."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from postroom.core.clock import Clock, SystemClock
+from postroom.core.errors import Misuse
+from postroom.core.ids import Ids
+from postroom.core.settings import Place, Scope
+from postroom.domain import schema
+from postroom.domain.policy import Policies
+from postroom.mailflow.house import MailHouse
+from postroom.server.instance import Layout
+from postroom.store.blobs import Blobs
+from postroom.store.files import Files
+from postroom.store.migrate import migrate_postgres, migrate_sqlite
+from postroom.store.postgres import PostgresDatabase
+from postroom.store.sql import Tx
+from postroom.store.sqlite import SqliteDatabase
+
+OFFLINE: Final = 63
+"""The worker number in ids that a command makes without a server."""
+
+Events = Callable[[list[object]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """`DIR/postroom.toml`: only what is needed to start; all else lives in the store."""
+
+    database_url: str = ""  # empty: SQLite in the directory
+    node: int = 1
+
+
+_KNOWN: Final[dict[str, dict[str, type]]] = {"database": {"url": str}, "node": {"number": int}}
+
+
+def read_bootstrap(layout: Layout) -> Bootstrap:
+    """Raises Misuse with a sentence for a person."""
+    try:
+        with open(layout.bootstrap, "rb") as file:
+            told = tomllib.load(file)
+    except FileNotFoundError:
+        return Bootstrap()
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Misuse(f"{layout.bootstrap}: {error}") from error
+    for table, values in told.items():
+        if table not in _KNOWN or not isinstance(values, dict):
+            raise Misuse(f"{layout.bootstrap}: there is no table [{table}]")
+        for name, value in values.items():
+            kind = _KNOWN[table].get(name)
+            if kind is None or not isinstance(value, kind):
+                raise Misuse(f"{layout.bootstrap}: {table}.{name} is not known, or not of its type")
+    url: str = told.get("database", {}).get("url", "")
+    if url and not url.startswith(("postgresql://", "postgres://")):
+        raise Misuse(f"{layout.bootstrap}: database.url begins with postgresql://")
+    node: int = told.get("node", {}).get("number", 1)
+    if not 1 <= node <= 63:
+        raise Misuse(f"{layout.bootstrap}: node.number is from 1 to 63")
+    return Bootstrap(url, node)
+
+
+def mail_path(layout: Layout) -> str:
+    """The SQLite file of the mail store."""
+    return os.path.join(layout.root, "mail.db")
+
+
+def state_path(layout: Layout) -> str:
+    """The SQLite file of what may lose a second."""
+    return os.path.join(layout.root, "state.db")
+
+
+def blob_folder(layout: Layout) -> str:
+    """Where large content lies."""
+    return os.path.join(layout.root, "blobs")
+
+
+def migrate(layout: Layout, boot: Bootstrap) -> None:
+    """Bring both stores to this release's schema. Blocks; raises StoreFailed, NewerSchema."""
+    if boot.database_url:
+        migrate_postgres(boot.database_url, "mail", schema.MAIL_STEPS)
+        migrate_postgres(boot.database_url, "state", schema.STATE_STEPS)
+    else:
+        migrate_sqlite(mail_path(layout), schema.MAIL_STEPS)
+        migrate_sqlite(state_path(layout), schema.STATE_STEPS)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What tests replace: the product passes nothing."""
+
+    files: Files | None = None
+    vfs: str | None = None
+    clock: Clock | None = None
+
+
+@asynccontextmanager
+async def open_house(
+    layout: Layout,
+    *,
+    worker: int = OFFLINE,
+    events: Events = lambda told: None,
+    parts: Parts = Parts(),
+) -> AsyncIterator[MailHouse]:
+    """The house of one process, closed at the end with all that waits written.
+
+    The schema must be there (`migrate`). Raises Misuse for a broken bootstrap file.
+    """
+    boot = read_bootstrap(layout)
+    clock = parts.clock or SystemClock()
+    ids = Ids(clock, node=boot.node, worker=worker)
+    mail, state = _stores(layout, boot, events, parts)
+    try:
+        house = MailHouse(
+            mail=mail,
+            state=state,
+            blobs=Blobs(blob_folder(layout), parts.files or Files(), ids),
+            clock=clock,
+            ids=ids,
+            policies=Policies(),
+            node=str(boot.node),
+        )
+        await mail.read(_look, house)
+        yield house
+    finally:
+        await mail.close()
+        await state.close()
+
+
+def _stores(layout: Layout, boot: Bootstrap, events: Events, parts: Parts) -> tuple[Any, Any]:
+    if boot.database_url:
+        url = boot.database_url
+        return (
+            PostgresDatabase(url, "mail", durable=True, listener=events),
+            PostgresDatabase(url, "state", durable=False, listener=events),
+        )
+    return (
+        SqliteDatabase(mail_path(layout), durable=True, listener=events, vfs=parts.vfs),
+        SqliteDatabase(state_path(layout), durable=False, listener=events, vfs=parts.vfs),
+    )
+
+
+def _look(tx: Tx, house: MailHouse) -> None:
+    """Read the settings once, so that what only announces has them."""
+    house.policies.current(tx, (Place(Scope.NODE, house.node), Place(Scope.SERVER)))

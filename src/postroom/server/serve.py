@@ -1,0 +1,138 @@
+"""`postroom serve`: from the command line to the supervisor's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+import structlog
+import uvloop
+
+from postroom.access import make_secret, random_password
+from postroom.core.clock import SystemClock
+from postroom.core.errors import MailError, Misuse
+from postroom.domain import queue
+from postroom.net.certificates import CertificateStore, self_signed
+from postroom.server import first_start, house
+from postroom.server.fork import RunWorker, in_child
+from postroom.server.instance import Instance, Layout
+from postroom.server.privileges import account_for, drop, restrict
+from postroom.server.sockets import Kind, Listener, open_sockets
+from postroom.server.supervisor import Supervisor
+from postroom.server.worker import run_worker
+from postroom.store.sweeper import clear_unfinished
+
+WORKERS_MOST: Final = 60
+"""Ids name 63 workers; the last ones are for commands."""
+
+_log: Final = structlog.get_logger("postroom.server")
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """What `postroom serve` was told."""
+
+    data: str
+    port_offset: int = 0
+    bind: tuple[str, ...] = ()
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    domain: str = "example.test"
+    user: str | None = None
+
+
+def listeners(layout: Layout) -> tuple[Listener, ...]:
+    """The doors of the rooms that are built."""
+    return (
+        Listener("smtp", 25, Kind.STARTTLS),
+        Listener("imap", 143, Kind.STARTTLS),
+        Listener("imaps", 993, Kind.TLS),
+        Listener("control", path=layout.control_socket),
+    )
+
+
+def serve(options: ServeOptions, *, run: RunWorker = run_worker) -> int:
+    """Until stopped; the exit status. Raises MailError with a sentence for a person."""
+    if not 1 <= options.workers <= WORKERS_MOST:
+        raise Misuse(f"Workers are from 1 to {WORKERS_MOST}")
+    layout = Layout(os.path.abspath(options.data))
+    restrict()
+    account = account_for(layout.root, options.user, port_offset=options.port_offset)
+    owner = (account.uid, account.gid)
+    layout.create(owner)
+    instance = Instance.acquire(layout)
+    try:
+        os.chown(layout.lock, *owner)
+        if account.is_root:
+            _log.warning("serving as root, since a port offset says that this is a trial")
+        sockets = open_sockets(
+            listeners(layout),
+            options.workers,
+            bind=options.bind,
+            port_offset=options.port_offset,
+            owner=owner,
+        )
+        drop(account)
+        # What opens the store before the fork does so in a child that exits.
+        status = in_child(partial(_prepare, layout, options))
+        if status:
+            sockets.close()
+            return 1
+        supervisor = Supervisor(
+            instance, sockets, run, on_worker_death=partial(_worker_died, layout)
+        )
+        return supervisor.run()
+    finally:
+        instance.release()
+
+
+def _prepare(layout: Layout, options: ServeOptions) -> int:
+    try:
+        boot = house.read_bootstrap(layout)
+        house.migrate(layout, boot)
+        uvloop.run(_first(layout, options))
+    except MailError as error:
+        _log.error("cannot start", error=str(error), detail=error.detail)
+        print(f"postroom: {error}", file=sys.stderr)  # noqa: T201 - a person started us
+        return 1
+    return 0
+
+
+async def _first(layout: Layout, options: ServeOptions) -> None:
+    async with house.open_house(layout) as opened:
+        clear_unfinished(opened.blobs)
+        made = None
+        if await first_start.is_new(opened):
+            password = random_password()
+            secret = await asyncio.to_thread(make_secret, password)
+            made = await first_start.make(opened, options.domain, password, secret)
+        _certificate(layout, [opened.hostname, opened.default_domain])
+        if made is not None:
+            offset = options.port_offset
+            print(first_start.welcome(made, 25 + offset, 993 + offset), flush=True)  # noqa: T201 - printed once, for a person
+
+
+def _certificate(layout: Layout, names: Sequence[str]) -> None:
+    """A self-signed certificate where there is none; what an administrator put there stays."""
+    store = CertificateStore(layout.tls)
+    try:
+        store.reload()
+    except MailError:
+        chain, key = self_signed(names, SystemClock().now())
+        store.write("self-signed", chain, key)
+
+
+def _worker_died(layout: Layout, index: int, pid: int, status: int) -> None:
+    """In a child of the supervisor: free at once what the dead worker had leased."""
+    uvloop.run(_free(layout, index + 1))
+
+
+async def _free(layout: Layout, holder: int) -> None:
+    async with house.open_house(layout) as opened:
+        freed = await opened.mail.write(queue.release_all_of, holder)
+        if freed:
+            _log.info("leases freed", holder=holder, count=freed)
