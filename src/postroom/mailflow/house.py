@@ -1,0 +1,48 @@
+"""What mail flow needs of the rooms below, constructed once in `server`."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from postroom.core.clock import Clock
+from postroom.core.ids import Ids
+from postroom.core.settings import Chain, Place, Scope, chain
+from postroom.domain.policy import Policies
+from postroom.mailflow.settings import ServerSettings
+from postroom.store.blobs import Blobs
+from postroom.store.units import Database
+
+
+@dataclass(slots=True)
+class MailHouse:
+    """The stores, the clock, the ids and the policies."""
+
+    mail: Database
+    state: Database
+    blobs: Blobs
+    clock: Clock
+    ids: Ids
+    policies: Policies
+    node: str = "1"
+    random: random.Random = field(default_factory=random.SystemRandom)
+
+    @property
+    def hostname(self) -> str:
+        """The name under which this server speaks, as of the last look at the settings."""
+        names = self.policies.latest(self.chain("")).of(ServerSettings)
+        return names.hostname or f"mail.{names.default_domain}"
+
+    @property
+    def default_domain(self) -> str:
+        """The domain of `<Postmaster>` without one, and of logins without one."""
+        return self.policies.latest(self.chain("")).of(ServerSettings).default_domain
+
+    def chain(self, listener: str, domain: str = "", account: int = 0) -> Chain:
+        """The places whose settings apply, the nearest first."""
+        places = [Place(Scope.NODE, self.node), Place(Scope.LISTENER, listener)]
+        if domain:
+            places.append(Place(Scope.DOMAIN, domain))
+        if account:
+            places.append(Place(Scope.ACCOUNT, str(account)))
+        return chain(*places)

@@ -1,0 +1,62 @@
+"""Traces of refusals: written in batches to `state`, under a budget for each source.
+
+Nobody waits for them and they may lose a second; a flood of refusals costs its source its
+traces, not the server its disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from postroom.core.clock import Clock
+from postroom.domain import trace
+from postroom.domain.trace import Trace
+from postroom.store.units import Database
+
+GATHER: Final = 0.2  # seconds
+BATCH: Final = 200
+BURST: Final = 120
+A_MINUTE: Final = 60
+SOURCES: Final = 10_000
+
+
+class Refusals:
+    """Gathers the refusals of one worker."""
+
+    def __init__(self, state: Database, clock: Clock) -> None:
+        self._state = state
+        self._clock = clock
+        self._held: list[Trace] = []
+        self._budgets: dict[str, tuple[float, float]] = {}  # source: tokens, when
+        self._timer: asyncio.TimerHandle | None = None
+        self.dropped = 0
+
+    def note(self, source: str, refusal: Trace) -> None:
+        """Keep a refusal, if its source has not used up its budget."""
+        if not self._spend(source):
+            self.dropped += 1
+            return
+        self._held.append(refusal)
+        if len(self._held) >= BATCH:
+            self.flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(GATHER, self.flush)
+
+    def _spend(self, source: str) -> bool:
+        now = self._clock.monotonic()
+        tokens, when = self._budgets.get(source, (float(BURST), now))
+        tokens = min(float(BURST), tokens + (now - when) * A_MINUTE / 60)
+        if len(self._budgets) >= SOURCES and source not in self._budgets:
+            self._budgets.clear()  # all start afresh: bounded memory before fairness
+        self._budgets[source] = (tokens - 1 if tokens >= 1 else tokens, now)
+        return tokens >= 1
+
+    def flush(self) -> None:
+        """Hand what was gathered to the store."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._held:
+            held, self._held = self._held, []
+            self._state.note(trace.note_refusals, held)

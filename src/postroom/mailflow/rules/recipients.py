@@ -1,0 +1,89 @@
+"""Rules about one recipient: relaying, existence, room, crowds."""
+
+from __future__ import annotations
+
+from postroom.core.errors import NoSuchRecipient, OverQuota, Status, TooMany
+from postroom.domain.facts import CrowdFact, PeerFact, RecipientFact, RoomFact
+from postroom.domain.policy import Policy
+from postroom.domain.transit import Action, Facts, Recipient, Verdict, refuse
+from postroom.mailflow.settings import SmtpSettings
+
+
+def crowd(facts: Facts, policy: Policy, to: Recipient | None) -> Verdict | None:
+    """So many recipients in one transaction; the sender brings the rest in the next.
+
+    RFC 5321 §4.5.3.1.10: 452, and the client goes on with those that were taken.
+    """
+    seen = facts.get(CrowdFact)
+    limit = policy.of(SmtpSettings).max_recipients
+    if seen is None or seen.accepted < limit:
+        return None
+    return refuse(
+        "crowd",
+        TooMany("Too many recipients at once"),
+        f"{seen.accepted} recipients are in this transaction already",
+        code=452,
+        setting="smtp.max_recipients",
+    )
+
+
+def guessing(facts: Facts, policy: Policy, to: Recipient | None) -> Verdict | None:
+    """Close on a peer that goes through addresses. RFC 5321 §7.3, attack class 16."""
+    seen = facts.get(CrowdFact)
+    limit = policy.of(SmtpSettings).max_refused
+    if seen is None or not limit or seen.refused < limit:
+        return None
+    return Verdict(
+        "guessing",
+        Action.CLOSE,
+        Status(4, 7, 0),
+        "Too many unknown recipients",
+        f"{seen.refused} recipients of this connection were refused",
+        code=421,
+        setting="smtp.max_refused",
+    )
+
+
+def relay(facts: Facts, policy: Policy, to: Recipient | None) -> Verdict | None:
+    """We pass mail on for those who signed in, and for nobody else. Attack class 14."""
+    recipient, peer = facts.get(RecipientFact), facts.get(PeerFact)
+    if recipient is None or recipient.local_domain or (peer is not None and peer.signed_in):
+        return None
+    return Verdict(
+        "relay",
+        Action.REFUSE,
+        Status(5, 7, 1),
+        "Relaying is not allowed",
+        f"the domain of {recipient.address} is not of this server, and the peer has not signed in",
+        code=550,
+    )
+
+
+def known(facts: Facts, policy: Policy, to: Recipient | None) -> Verdict | None:
+    """An address of ours leads somewhere, or is refused while the sender listens."""
+    recipient = facts.get(RecipientFact)
+    if recipient is None:
+        return Verdict(
+            "known",
+            Action.DEFER,
+            Status(4, 3, 0),
+            "The directory does not answer now, please try again",
+            "the directory gave no answer in time",
+        )
+    if not recipient.local_domain or recipient.destinations:
+        return None
+    return refuse("known", NoSuchRecipient, recipient.problem, code=550)
+
+
+def room(facts: Facts, policy: Policy, to: Recipient | None) -> Verdict | None:
+    """Ask to come back while every account behind the recipient is full. RFC 3463 §3.3."""
+    found = facts.get(RoomFact)
+    if found is None or found.full < found.of or not found.of:
+        return None
+    return refuse(
+        "room",
+        OverQuota,
+        "the account has no room for a message of this size",
+        code=452,
+        setting="quota.octets",
+    )

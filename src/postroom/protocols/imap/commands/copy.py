@@ -1,0 +1,155 @@
+"""COPY, MOVE, EXPUNGE, UID EXPUNGE. RFC 3501 §6.4.3, §6.4.7, RFC 6851, RFC 4315."""
+
+from __future__ import annotations
+
+import array
+from typing import Final
+
+from postroom.core.errors import MailError, NotAllowed, NotFound
+from postroom.domain.mailboxes import messages
+from postroom.domain.mailboxes.folders import Mailbox
+from postroom.domain.mailboxes.messages import Copied, Pick
+from postroom.protocols.imap.session import Session, picks
+from postroom.store.units import UNIT_ROWS
+from postroom.wire.imap import Command, compress, parse_copy, parse_nothing, parse_uid_expunge
+
+PIECE: Final = UNIT_ROWS
+
+
+class NoTarget(NotFound):
+    """The mailbox to copy to is not there: the client may make it. RFC 3501 §6.4.7."""
+
+    sentence = "Create that mailbox first"
+
+
+async def _target(session: Session, path: str) -> Mailbox:
+    try:
+        return await session.find(path)
+    except NotFound:
+        raise NoTarget from None
+
+
+async def copy(session: Session, command: Command) -> None:
+    """RFC 3501 §6.4.7. All or none: a copy that fails is undone by the unit, or not begun."""
+    uid = command.name.startswith(b"UID ")
+    asked = parse_copy(command.args)
+    selected = session.open
+    target = await _target(session, asked.mailbox)
+    ranges = session.ranges(asked.messages, uid=uid)
+    house, quota = session.shared.house, await session.quota()
+    done: list[Copied] = []
+    try:
+        for _, pick in picks(selected.view, ranges, PIECE):
+            copied = await house.mail.write(
+                messages.copy,
+                selected.mailbox.account,
+                selected.mailbox.id,
+                target.id,
+                pick,
+                quota,
+                house.clock.now(),
+                session.actor,
+            )
+            done.append(copied)
+    except MailError:
+        await _take_back(session, target, done)
+        raise
+    await session.finish(command, "Copied", _copyuid(done))
+
+
+async def _take_back(session: Session, target: Mailbox, done: list[Copied]) -> None:
+    """A long copy goes in several units: what the earlier ones placed goes again."""
+    house = session.shared.house
+    for copied in done:
+        if copied.target:
+            await house.mail.write(
+                messages.expunge,
+                target.account,
+                target.id,
+                Pick.of(copied.target),
+                house.clock.now(),
+                session.actor,
+                retention=0,
+            )
+
+
+async def move(session: Session, command: Command) -> None:
+    """RFC 6851 §3.1: each piece is one unit, so no message is ever in both or in none."""
+    uid = command.name.startswith(b"UID ")
+    asked = parse_copy(command.args)
+    selected = session.open
+    if selected.read_only:
+        raise NotAllowed("The mailbox is open for reading only")
+    target = await _target(session, asked.mailbox)
+    if target.id == selected.mailbox.id:
+        raise NotAllowed("The messages are in that mailbox already")
+    ranges = session.ranges(asked.messages, uid=uid)
+    house = session.shared.house
+    done = [
+        await house.mail.write(
+            messages.move,
+            selected.mailbox.account,
+            selected.mailbox.id,
+            target.id,
+            pick,
+            house.clock.now(),
+            session.actor,
+        )
+        for _, pick in picks(selected.view, ranges, PIECE)
+    ]
+    if code := _copyuid(done):
+        # RFC 6851 §4.3: the code comes in an untagged OK, before the EXPUNGEs.
+        session.tell(None, "OK", "Moved", code)
+    session.may_expunge = True
+    await session.finish(command, "Moved")
+
+
+def _copyuid(done: list[Copied]) -> bytes | None:
+    """RFC 4315 §3; none where nothing was copied."""
+    source = array.array("I")
+    target = array.array("I")
+    for copied in done:
+        source.extend(copied.source)
+        target.extend(copied.target)
+    if not source:
+        return None
+    sets = (done[0].uidvalidity, compress(source.tolist()), compress(target.tolist()))
+    return b"COPYUID %d %b %b" % sets
+
+
+async def expunge(session: Session, command: Command) -> None:
+    """RFC 3501 §6.4.3."""
+    parse_nothing(command.args)
+    await _expunge(session, None)
+    await session.finish(command, "Expunged")
+
+
+async def uid_expunge(session: Session, command: Command) -> None:
+    """RFC 4315 §2.1: of those flagged \\Deleted, only the named ones."""
+    asked = parse_uid_expunge(command.args)
+    selected = session.open
+    chosen: set[int] = set()
+    for lo, hi in session.ranges(asked.messages, uid=True):
+        chosen.update(selected.view.uids(lo, hi))
+    await _expunge(session, chosen)
+    await session.finish(command, "Expunged")
+
+
+async def _expunge(session: Session, only: set[int] | None) -> None:
+    selected = session.open
+    if selected.read_only:
+        raise NotAllowed("The mailbox is open for reading only")
+    house, box = session.shared.house, selected.mailbox
+    retention = await session.retention()
+    flagged = await house.mail.read(messages.flagged_deleted, box.id, messages.ALL)
+    chosen = flagged if only is None else [uid for uid in flagged if uid in only]
+    for piece in messages.pieces(chosen, PIECE):
+        await house.mail.write(
+            messages.expunge,
+            box.account,
+            box.id,
+            Pick.of(piece),
+            house.clock.now(),
+            session.actor,
+            retention=retention,
+        )

@@ -1,0 +1,112 @@
+"""SELECT, EXAMINE, CLOSE, UNSELECT. RFC 3501 §6.3.1, §6.3.2, §6.4.2, RFC 3691."""
+
+from __future__ import annotations
+
+import array
+
+from postroom.core.ids import MAILBOX, external
+from postroom.domain.mailboxes import folders, messages, reading
+from postroom.domain.mailboxes.flags import Registry
+from postroom.domain.mailboxes.flags import registry as read_registry
+from postroom.domain.mailboxes.folders import Mailbox
+from postroom.domain.mailboxes.messages import Pick
+from postroom.protocols.imap.session import Selected, Session, State
+from postroom.protocols.imap.view import View
+from postroom.store.sql import Tx
+from postroom.store.units import UNIT_ROWS
+from postroom.wire.imap import Command, flags, parse_nothing, parse_select, untagged
+
+
+async def select(session: Session, command: Command) -> None:
+    """RFC 3501 §6.3.1."""
+    await _open(session, command, read_only=False)
+
+
+async def examine(session: Session, command: Command) -> None:
+    """RFC 3501 §6.3.2."""
+    await _open(session, command, read_only=True)
+
+
+async def _open(session: Session, command: Command, *, read_only: bool) -> None:
+    asked = parse_select(command.args)
+    session.close_mailbox()  # even if this fails: RFC 3501 §6.3.1
+    house, views = session.shared.house, session.shared.views
+    found = await session.find(asked.mailbox)
+    known = views.get(found.id)
+    mailbox, uids, registry, first_unseen = await house.mail.read(_read, found.id, known)
+    view = known if uids is None and known is not None else View.of(uids or _NONE, mailbox.modseq)
+    view = views.keep(mailbox.id, view)
+    selected = Selected(mailbox, view, registry, read_only)
+    floor = await house.state.read(reading.recent_floor, mailbox.id)
+    if floor < mailbox.uidnext:
+        selected.recent.append((floor, mailbox.uidnext - 1))
+        if not read_only:
+            house.state.note(reading.raise_recent, mailbox.id, mailbox.uidnext)
+    if asked.condstore:
+        session.condstore = True
+    session.selected = selected
+    session.state = State.SELECTED
+    _tell(session, selected, first_unseen)
+    word, mode = ("Examined", b"READ-ONLY") if read_only else ("Selected", b"READ-WRITE")
+    session.tell(command.tag, "OK", f"{word} {asked.mailbox}", mode)
+
+
+_NONE = array.array("I")
+
+
+def _read(
+    tx: Tx, box: int, known: View | None
+) -> tuple[Mailbox, array.array[int] | None, Registry, int | None]:
+    """One snapshot; the UIDs only if no view of this very state is at hand."""
+    mailbox = folders.get(tx, box)
+    current = known is not None and known.stamp == mailbox.modseq
+    uids = None if current else reading.uids(tx, box)
+    unseen = reading.first_unseen(tx, box) if mailbox.unseen else None
+    return mailbox, uids, read_registry(tx, mailbox.account), unseen
+
+
+def _tell(session: Session, selected: Selected, first_unseen: int | None) -> None:
+    """What must be said of a mailbox that opens. RFC 3501 §6.3.1, RFC 7162 §3.1.2."""
+    mailbox, view, registry = selected.mailbox, selected.view, selected.registry
+    session.write(untagged(b"FLAGS", flags(registry.names)))
+    permanent: tuple[str, ...] = ()
+    if not selected.read_only:
+        permanent = registry.names if registry.full else (*registry.names, "\\*")
+    session.tell(None, "OK", "These are kept", b"PERMANENTFLAGS " + flags(permanent))
+    session.write(b"* %d EXISTS\r\n* %d RECENT\r\n" % (view.size, selected.recent_count()))
+    if first_unseen is not None and (number := view.number(first_unseen)):
+        session.tell(None, "OK", "The first unseen message", b"UNSEEN %d" % number)
+    session.tell(None, "OK", "UIDs are valid", b"UIDVALIDITY %d" % mailbox.uidvalidity)
+    session.tell(None, "OK", "The next UID", b"UIDNEXT %d" % mailbox.uidnext)
+    session.tell(None, "OK", "The highest modseq", b"HIGHESTMODSEQ %d" % max(1, mailbox.modseq))
+    name = external(MAILBOX, mailbox.id).encode("ascii")
+    session.tell(None, "OK", "The mailbox's id", b"MAILBOXID (" + name + b")")  # RFC 8474 §4.2
+
+
+async def close(session: Session, command: Command) -> None:
+    """RFC 3501 §6.4.2: expunges without saying so, unless the mailbox was examined."""
+    parse_nothing(command.args)
+    selected = session.open
+    if not selected.read_only:
+        house = session.shared.house
+        retention = await session.retention()
+        box = selected.mailbox.id
+        while gone := await house.mail.read(messages.flagged_deleted, box, UNIT_ROWS):
+            await house.mail.write(
+                messages.expunge,
+                selected.mailbox.account,
+                box,
+                Pick.of(gone),
+                house.clock.now(),
+                session.actor,
+                retention=retention,
+            )
+    session.close_mailbox()
+    session.tell(command.tag, "OK", "Closed")
+
+
+async def unselect(session: Session, command: Command) -> None:
+    """RFC 3691 §2: CLOSE that expunges nothing."""
+    parse_nothing(command.args)
+    session.close_mailbox()
+    session.tell(command.tag, "OK", "Unselected")

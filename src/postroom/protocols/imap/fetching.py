@@ -1,0 +1,285 @@
+"""Rows of the store as FETCH responses: built from wire bytes kept at delivery, streamed.
+
+What needs no content is rendered by one formatting operation for each message. Content is read
+by range, and a large literal goes out in slices while the peer reads. RFC 3501 §7.4.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from time import gmtime
+from typing import Any, Final
+
+from postroom.core.errors import Corrupt
+from postroom.core.ids import MESSAGE, THREAD, external
+from postroom.formats import headers, mime
+from postroom.formats.bodystructure import body as body_without_extension
+from postroom.formats.layout import Layout
+from postroom.protocols.imap.session import Session
+from postroom.store.sql import Tx
+from postroom.wire.imap import (
+    Fetch,
+    FetchAttribute,
+    FetchBody,
+    FetchItem,
+    FetchPreview,
+    Section,
+    literal,
+    literal_header,
+    quoted_or_literal,
+)
+
+SLICE: Final = 128 * 1024
+"""A literal larger than this is read and sent in slices of this: one frame of the store."""
+
+Row = Sequence[Any]
+Part = Callable[[Row], Any]
+
+# Positions in the rows of reading.Brief and reading.Full.
+_UID, _FLAGS, _MODSEQ, _SIZE, _RECEIVED, _SAVED, _MESSAGE, _BLOB = range(8)
+_ENVELOPE, _STRUCTURE, _LAYOUT, _HEADER_SIZE, _PREVIEW = range(8, 13)
+
+_FROM_PARSE: Final = frozenset(
+    {
+        FetchAttribute.ENVELOPE,
+        FetchAttribute.BODYSTRUCTURE,
+        FetchAttribute.PREVIEW,
+        FetchAttribute.RFC822_HEADER,
+        FetchAttribute.RFC822_TEXT,
+    }
+)
+_MONTHS: Final = b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+
+
+@lru_cache(maxsize=8192)
+def internal_date(second: int) -> bytes:
+    """The INTERNALDATE of a second since 1970, in UTC."""
+    year, month, day, hour, minute, sec, *_ = gmtime(second)
+    month_name = _MONTHS[month - 1]
+    return b'"%2d-%b-%04d %02d:%02d:%02d +0000"' % (day, month_name, year, hour, minute, sec)
+
+
+@dataclass(slots=True)
+class Rendering:
+    """How one FETCH turns rows into responses."""
+
+    session: Session
+    names: tuple[bytes, ...]
+    parts: tuple[Part, ...]
+    bodies: tuple[FetchItem, ...]
+    needs_parse: bool
+    needs_threads: bool
+    changed_since: int
+    tells_flags: bool
+    threads: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def needs_content(self) -> bool:
+        return bool(self.bodies)
+
+    def lines(self, rows: Sequence[Row]) -> bytes:
+        """The responses of messages none of whose content is asked for."""
+        number, since = self.session.open.view.number, self.changed_since
+        template = b"* %d FETCH (" + b" ".join(name + b" %b" for name in self.names) + b")\r\n"
+        parts = self.parts
+        made = []
+        for row in rows:
+            if row[_MODSEQ] > since and (at := number(row[_UID])):
+                made.append(template % (at, *[part(row) for part in parts]))
+        return b"".join(made)
+
+    async def write_content(self, rows: Sequence[Row], seen: frozenset[int]) -> None:
+        """The responses of messages whose content is asked for, one after the other."""
+        session = self.session
+        for row in rows:
+            at = session.open.view.number(row[_UID])
+            if not at or row[_MODSEQ] <= self.changed_since:
+                continue
+            pieces = [
+                name + b" " + part(row) for name, part in zip(self.names, self.parts, strict=True)
+            ]
+            if row[_UID] in seen and not self.tells_flags:
+                flags = session.open.flags_of(row[_FLAGS], row[_UID])
+                pieces.append(b"FLAGS " + flags)
+            session.write(b"* %d FETCH (" % at + b" ".join(pieces))
+            separator = b" " if pieces else b""
+            for item in self.bodies:
+                session.write(separator)
+                await self._content(item, row)
+                separator = b" "
+            session.write(b")\r\n")
+            await session.output.drain()
+
+    async def _content(self, item: FetchItem, row: Row) -> None:
+        session, mail = self.session, self.session.shared.house.mail
+        if item is FetchAttribute.BODY:
+            raw = await mail.read_much(self._whole, row[_BLOB])
+            session.write(b"BODY " + body_without_extension(mime.scan(raw), raw))
+            return
+        wanted = _as_body(item)
+        label = _label(item, wanted)
+        if wanted.section in (Section.HEADER_FIELDS, Section.HEADER_FIELDS_NOT):
+            block = await mail.read(self._fields, row, wanted)
+            session.write(label + b" " + _nstring(_cut(block, wanted)))
+            return
+        found = _slice(Layout.unpack(row[_LAYOUT]), wanted, row[_SIZE])
+        if found is None:
+            session.write(label + b" NIL")
+            return
+        await self._stream(label, row[_BLOB], *found)
+
+    async def _stream(self, label: bytes, blob: int, start: int, length: int) -> None:
+        session = self.session
+        mail = session.shared.house.mail
+        if length <= SLICE:
+            data = await mail.read(self._range, blob, start, length)
+            session.write(label + b" " + literal(data))
+            return
+        session.write(label + b" " + literal_header(length))
+        end = start + length
+        while start < end:
+            size = min(SLICE, end - start)
+            data = await mail.read_much(self._range, blob, start, size)
+            session.write(data)
+            await session.output.drain()
+            start += size
+
+    # --- in the store's hands --------------------------------------------------------------------
+
+    def _range(self, tx: Tx, blob: int, start: int, length: int) -> bytes:
+        return self.session.shared.house.blobs.read(tx, blob, start, length)
+
+    def _whole(self, tx: Tx, blob: int) -> bytes:
+        return self.session.shared.house.blobs.read(tx, blob)
+
+    def _fields(self, tx: Tx, row: Row, wanted: FetchBody) -> bytes | None:
+        """HEADER.FIELDS of the message or of one inside it. RFC 3501 §6.4.5."""
+        if wanted.path:
+            found = Layout.unpack(row[_LAYOUT]).section(wanted.path, "HEADER")
+            if found is None:
+                return None
+            start, length = found
+        else:
+            start, length = 0, row[_HEADER_SIZE]
+        block = self.session.shared.house.blobs.read(tx, row[_BLOB], start, length)
+        return chosen_fields(block, wanted)
+
+
+def chosen_fields(block: bytes, wanted: FetchBody) -> bytes:
+    """The named fields of a header block (or all others) as they stand, and a blank line."""
+    names = {name.lower() for name in wanted.fields}
+    inverse = wanted.section is Section.HEADER_FIELDS_NOT
+    kept = [
+        block[each.start : each.end]
+        for each in headers.scan(block).fields
+        if (each.name.lower() in names) is not inverse
+    ]
+    return b"".join(kept) + b"\r\n"
+
+
+def _cut(block: bytes | None, wanted: FetchBody) -> bytes | None:
+    if block is None or wanted.partial is None:
+        return block
+    first, most = wanted.partial
+    return block[first : first + most]
+
+
+def _nstring(data: bytes | None) -> bytes:
+    return b"NIL" if data is None else literal(data)
+
+
+def _as_body(item: FetchItem) -> FetchBody:
+    """The RFC822 items are other names for sections. RFC 3501 §6.4.5."""
+    if isinstance(item, FetchBody):
+        return item
+    match item:
+        case FetchAttribute.RFC822_HEADER:
+            return FetchBody(section=Section.HEADER, peek=True)
+        case FetchAttribute.RFC822_TEXT:
+            return FetchBody(section=Section.TEXT)
+        case _:
+            return FetchBody()
+
+
+def _label(item: FetchItem, wanted: FetchBody) -> bytes:
+    return item.encode("ascii") if isinstance(item, FetchAttribute) else wanted.label()
+
+
+def _slice(layout: Layout, wanted: FetchBody, size: int) -> tuple[int, int] | None:
+    """Where the octets lie that are asked for: offset and length in the message."""
+    match wanted.section:
+        case Section.ALL:
+            found = layout.section(wanted.path, "part")
+        case Section.HEADER:
+            found = layout.section(wanted.path, "HEADER")
+        case Section.TEXT:
+            found = layout.section(wanted.path, "TEXT")
+        case Section.MIME:
+            found = layout.section(wanted.path, "MIME")
+        case _:
+            raise AssertionError("fields are not a slice")
+    if found is None:
+        return None
+    start, length = found
+    if start + length > size:
+        raise Corrupt(detail=f"the layout reaches {start + length} of {size} octets")
+    if wanted.partial is not None:
+        first, most = wanted.partial
+        first = min(first, length)
+        start, length = start + first, min(most, length - first)
+    return start, length
+
+
+def render(asked: Fetch, session: Session, *, uid: bool) -> Rendering:
+    """Decide once, for all rows, how the answer is made."""
+    selected = session.open
+    items: list[FetchItem] = list(asked.items)
+    if uid and FetchAttribute.UID not in items:
+        items.insert(0, FetchAttribute.UID)  # RFC 3501 §6.4.8
+    if asked.changed_since is not None and FetchAttribute.MODSEQ not in items:
+        items.append(FetchAttribute.MODSEQ)  # RFC 7162 §3.1.4.1
+    threads: dict[int, int] = {}
+    makers: dict[FetchItem, Part] = {
+        FetchAttribute.UID: lambda row: b"%d" % row[_UID],
+        FetchAttribute.FLAGS: lambda row: selected.flags_of(row[_FLAGS], row[_UID]),
+        FetchAttribute.INTERNALDATE: lambda row: internal_date(row[_RECEIVED] // 1000),
+        FetchAttribute.RFC822_SIZE: lambda row: b"%d" % row[_SIZE],
+        FetchAttribute.ENVELOPE: lambda row: row[_ENVELOPE],
+        FetchAttribute.BODYSTRUCTURE: lambda row: row[_STRUCTURE],
+        FetchAttribute.MODSEQ: lambda row: b"(%d)" % row[_MODSEQ],
+        FetchAttribute.EMAILID: lambda row: _object(MESSAGE, row[_MESSAGE]),
+        FetchAttribute.SAVEDATE: lambda row: internal_date(row[_SAVED] // 1000),
+        FetchAttribute.PREVIEW: lambda row: _preview(row[_PREVIEW]),
+    }
+    rendering = Rendering(
+        session=session,
+        names=(),
+        parts=(),
+        bodies=(),
+        needs_parse=False,
+        needs_threads=FetchAttribute.THREADID in items,
+        changed_since=asked.changed_since if asked.changed_since is not None else -1,
+        tells_flags=FetchAttribute.FLAGS in items,
+        threads=threads,
+    )
+    makers[FetchAttribute.THREADID] = lambda row: _object(THREAD, rendering.threads[row[_MESSAGE]])
+    simple = [i for i in items if i in makers]
+    previews = [i for i in items if isinstance(i, FetchPreview)]
+    bodies = [i for i in items if i not in makers and not isinstance(i, FetchPreview)]
+    rendering.names = tuple(str(i).encode("ascii") for i in simple) + (b"PREVIEW",) * bool(previews)
+    rendering.parts = tuple(makers[i] for i in simple) + (
+        (makers[FetchAttribute.PREVIEW],) if previews else ()
+    )
+    rendering.bodies = tuple(bodies)
+    rendering.needs_parse = bool(bodies or previews) or any(i in _FROM_PARSE for i in simple)
+    return rendering
+
+
+def _object(letter: str, value: int) -> bytes:
+    return b"(" + external(letter, value).encode("ascii") + b")"
+
+
+def _preview(text: str) -> bytes:
+    return quoted_or_literal(text.encode())

@@ -1,0 +1,373 @@
+"""The session's state, and how it keeps up with a mailbox that others change. RFC 3501 §3."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final, Protocol
+
+from postroom.access import Authenticator, Identity
+from postroom.core.bus import Bus
+from postroom.core.clock import Clock
+from postroom.core.errors import MailError, NotFound
+from postroom.core.ids import Ids
+from postroom.core.settings import Chain
+from postroom.domain.directory import people
+from postroom.domain.events import Changed
+from postroom.domain.mailboxes import folders, reading
+from postroom.domain.mailboxes.flags import Registry
+from postroom.domain.mailboxes.flags import registry as read_registry
+from postroom.domain.mailboxes.folders import Mailbox
+from postroom.domain.mailboxes.messages import Pick, Quota
+from postroom.domain.mailboxes.reading import Changes
+from postroom.domain.policy import Policy
+from postroom.mailflow.house import MailHouse
+from postroom.mailflow.settings import QuotaSettings, RetentionSettings
+from postroom.net.connection import Peer
+from postroom.protocols.imap.view import Range, View, Views
+from postroom.store.sql import Tx
+from postroom.wire.imap import (
+    Command,
+    Cursor,
+    Kind,
+    NeedLiteral,
+    SequenceSet,
+    flags,
+    status_line,
+    untagged,
+)
+
+DAY_MS: Final = 24 * 3600 * 1000
+
+
+class State(Enum):
+    """RFC 3501 §3."""
+
+    NOT_SIGNED_IN = "not authenticated"
+    SIGNED_IN = "authenticated"
+    SELECTED = "selected"
+    LOGOUT = "logout"
+
+
+class Appending(Protocol):
+    """An APPEND under way: the server hands it what streams in. RFC 3501 §6.3.11."""
+
+    tag: bytes
+
+    async def literal(self, need: NeedLiteral) -> bool: ...
+
+    def chunk(self, data: memoryview) -> None: ...
+
+    async def literal_end(self) -> None: ...
+
+    async def part(self, args: Cursor, more: bool) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class Output(Protocol):
+    """Where a session writes to, with back-pressure."""
+
+    def write(self, data: bytes) -> None: ...
+
+    async def drain(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all sessions of one worker share."""
+
+    house: MailHouse
+    authenticator: Authenticator
+    bus: Bus[Changed]
+    views: Views
+    tls: Callable[[], ssl.SSLContext] | None
+
+    @property
+    def clock(self) -> Clock:
+        return self.house.clock
+
+    @property
+    def ids(self) -> Ids:
+        return self.house.ids
+
+
+@dataclass(slots=True)
+class Selected:
+    """The mailbox that is open, as far as the client has been told."""
+
+    mailbox: Mailbox
+    view: View
+    registry: Registry
+    read_only: bool
+    recent: list[Range] = field(default_factory=list)  # UIDs that are \\Recent here
+    own: set[int] = field(default_factory=set)  # modseqs of our own STOREs: told already
+    saved_flags: dict[int, bytes] = field(default_factory=dict)
+
+    def flags_of(self, bits: int, uid: int) -> bytes:
+        """`(\\Seen …)` as this client sees it."""
+        if self.recent and any(lo <= uid <= hi for lo, hi in self.recent):
+            return flags((*self.registry.flags(bits), "\\Recent"))
+        found = self.saved_flags.get(bits)
+        if found is None:
+            found = self.saved_flags[bits] = flags(self.registry.flags(bits))
+        return found
+
+    def recent_count(self) -> int:
+        """How many messages of the view are \\Recent."""
+        return sum(self.view.below(hi + 1) - self.view.below(lo) for lo, hi in self.recent)
+
+
+class Session:
+    """One connection's protocol state; knows no socket."""
+
+    def __init__(self, shared: Shared, peer: Peer, session_id: str, output: Output) -> None:
+        self.shared = shared
+        self.peer = peer
+        self.id = session_id
+        self.output = output
+        self.state = State.NOT_SIGNED_IN
+        self.identity: Identity | None = None
+        self.selected: Selected | None = None
+        self.condstore = False
+        self.client: str = ""  # what ID said, for the log
+        self.idling: bytes | None = None  # the tag of an IDLE under way
+        self.sasl: tuple[bytes, str] | None = None  # tag and mechanism of an AUTHENTICATE
+        self.starttls: bytes | None = None  # its tag: upgrade next
+        self.appending: Appending | None = None  # an APPEND whose messages stream in
+        self.may_expunge = True  # of the command under way: RFC 3501 §7.4.1
+        self.bad = 0
+        self.signed_in: Callable[[], None] = lambda: None
+
+    # --- writing -----------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        self.output.write(data)
+
+    def tell(self, tag: bytes | None, kind: Kind, text: str, code: bytes | None = None) -> None:
+        """A status response."""
+        self.output.write(status_line(tag, kind, code, text))
+
+    async def finish(self, command: Command, text: str, code: bytes | None = None) -> None:
+        """The end of a command that went well: what others did, then its tagged reply."""
+        await self.catch_up(expunge=self.may_expunge)
+        self.tell(command.tag, "OK", text, code)
+
+    # --- what it may do ------------------------------------------------------------------------
+
+    @property
+    def account(self) -> int:
+        assert self.identity is not None  # the table lets only those in who signed in
+        return self.identity.account
+
+    @property
+    def actor(self) -> int:
+        assert self.identity is not None
+        return self.identity.principal
+
+    def chain(self) -> Chain:
+        """The places whose settings apply to this session."""
+        assert self.identity is not None
+        domain = self.identity.address.domain
+        return self.shared.house.chain(self.peer.listener, domain, self.account)
+
+    def policy(self, tx: Tx) -> Policy:
+        return self.shared.house.policies.current(tx, self.chain())
+
+    async def quota(self) -> Quota:
+        """What the account may hold."""
+        policy = await self.shared.house.mail.read(self.policy)
+        held = policy.of(QuotaSettings)
+        return Quota(held.octets, held.messages)
+
+    async def retention(self) -> int:
+        """How long what is expunged can be brought back, in milliseconds."""
+        policy = await self.shared.house.mail.read(self.policy)
+        return policy.of(RetentionSettings).deleted_days * DAY_MS
+
+    async def still_welcome(self) -> bool:
+        """Rights may have changed since the sign-in; one point read."""
+        if self.identity is None:
+            return True
+        try:
+            epoch, state = await self.shared.house.mail.read(people.epoch, self.actor)
+        except NotFound:
+            return False
+        return epoch == self.identity.epoch and state == "active"
+
+    # --- keeping up ----------------------------------------------------------------------------
+
+    async def catch_up(self, *, expunge: bool) -> None:
+        """Tell the client what others did to the open mailbox.
+
+        Without `expunge` (during FETCH, STORE, SEARCH: RFC 3501 §7.4.1) nothing is told while
+        removals wait, so that numbers keep their meaning; the next command tells all.
+        """
+        selected = self.selected
+        if selected is None:
+            return
+        mail = self.shared.house.mail
+        try:
+            changes, registry = await mail.read(self._changes, selected)
+        except NotFound:
+            self._mailbox_gone()
+            return
+        self.announce(selected, registry)
+        if changes.mailbox.modseq == selected.view.stamp:
+            return
+        if changes.vanished and not expunge:
+            return
+        await self._apply(selected, changes)
+
+    def announce(self, selected: Selected, registry: Registry) -> None:
+        """Tell keywords that are new to the account. RFC 3501 §7.2.6."""
+        if registry.names == selected.registry.names:
+            return
+        selected.registry = registry
+        selected.saved_flags.clear()
+        self.write(untagged(b"FLAGS", flags(registry.names)))
+        if not selected.read_only:
+            permanent = registry.names if registry.full else (*registry.names, "\\*")
+            self.tell(None, "OK", "These are kept", b"PERMANENTFLAGS " + flags(permanent))
+
+    def _changes(self, tx: Tx, selected: Selected) -> tuple[Changes, Registry]:
+        found = reading.changes(tx, selected.mailbox.id, selected.view.stamp)
+        registry = selected.registry
+        if found.flags:
+            registry = read_registry(tx, selected.mailbox.account)
+        return found, registry
+
+    def _mailbox_gone(self) -> None:
+        """Another session deleted the mailbox: nothing in it means anything any more."""
+        self.tell(None, "BYE", "The mailbox was deleted")
+        self.state = State.LOGOUT
+
+    async def _apply(self, selected: Selected, changes: Changes) -> None:
+        old = selected.view
+        highest = selected.mailbox.uidnext
+        added = [uid for uid, _, _ in changes.flags if uid >= highest]
+        gone = [uid for uid in changes.vanished if old.number(uid)]
+        for uid in reversed(gone):
+            self.write(b"* %d EXPUNGE\r\n" % old.number(uid))
+        stamp = changes.mailbox.modseq
+        known = self.shared.views.get(selected.mailbox.id)
+        if known is not None and known.stamp == stamp:
+            selected.view = known  # another session has made it already
+        else:
+            view = old.changed(added, gone, stamp)
+            selected.view = self.shared.views.keep(selected.mailbox.id, view)
+        selected.mailbox = changes.mailbox
+        if added:
+            await self._claim_recent(selected, added)
+            self.write(b"* %d EXISTS\r\n" % selected.view.size)
+            self.write(b"* %d RECENT\r\n" % selected.recent_count())
+        for uid, bits, modseq in changes.flags:
+            if uid < highest and modseq not in selected.own:
+                self.tell_flags(selected, uid, bits, modseq)
+        selected.own.clear()
+
+    async def _claim_recent(self, selected: Selected, added: Sequence[int]) -> None:
+        if selected.read_only:
+            return
+        state = self.shared.house.state
+        floor = await state.read(reading.recent_floor, selected.mailbox.id)
+        if added[-1] >= floor:
+            selected.recent.append((max(floor, added[0]), added[-1]))
+            state.note(reading.raise_recent, selected.mailbox.id, added[-1] + 1)
+
+    def tell_flags(self, selected: Selected, uid: int, bits: int, modseq: int) -> None:
+        """An untagged FETCH with the flags of one message. RFC 3501 §7.4.2, RFC 7162 §3.2."""
+        number = selected.view.number(uid)
+        if not number:
+            return
+        shown = selected.flags_of(bits, uid)
+        if self.condstore:
+            line = b"* %d FETCH (UID %d FLAGS %b MODSEQ (%d))\r\n" % (number, uid, shown, modseq)
+        else:
+            line = b"* %d FETCH (FLAGS %b)\r\n" % (number, shown)
+        self.write(line)
+
+    # --- choosing messages -----------------------------------------------------------------------
+
+    def ranges(self, messages: SequenceSet, *, uid: bool) -> list[Range]:
+        """The chosen messages as ranges of message numbers.
+
+        Raises NotFound for a message number that does not exist (RFC 3501 §6.4.8 makes that
+        harmless for UIDs only).
+        """
+        selected = self.open
+        view = selected.view
+        if uid:
+            return view.by_uid(messages.resolve(view.last_uid))
+        found = messages.resolve(view.size)
+        if found and found[-1][1] > view.size:
+            raise NoSuchMessage
+        return view.by_number(found)
+
+    @property
+    def open(self) -> Selected:
+        assert self.selected is not None  # the table asks for the state
+        return self.selected
+
+    def close_mailbox(self) -> None:
+        """No mailbox is open any more."""
+        self.selected = None
+        if self.state is State.SELECTED:
+            self.state = State.SIGNED_IN
+
+    async def find(self, path: str) -> Mailbox:
+        """The mailbox at a path; raises NotFound."""
+        boxes = await self.shared.house.mail.read(folders.tree, self.account)
+        return boxes.find(path)
+
+
+class NoSuchMessage(MailError):
+    """A message number beyond the mailbox. RFC 3501 §9: seq-number."""
+
+    sentence = "There is no such message"
+
+
+def picks(view: View, ranges: Sequence[Range], size: int) -> list[tuple[Range, Pick]]:
+    """The chosen messages in pieces of at most `size`, each with what the store is asked.
+
+    Neighbouring small ranges go together as a list; a long range goes without one.
+    """
+    made: list[tuple[Range, Pick]] = []
+    held: list[int] = []
+    first = last = 0
+    for lo, hi in ranges:
+        at = lo
+        while at <= hi:
+            end = min(hi, at + size - 1)
+            if end - at + 1 >= size // 4:
+                if held:
+                    made.append(((first, last), Pick.of(held)))
+                    held = []
+                made.append(((at, end), Pick(view.uid(at), view.uid(end))))
+            else:
+                if not held:
+                    first = at
+                held += view.uids(at, end)
+                last = end
+                if len(held) >= size:
+                    made.append(((first, last), Pick.of(held)))
+                    held = []
+            at = end + 1
+    if held:
+        made.append(((first, last), Pick.of(held)))
+    return made
+
+
+Run = Callable[[Session, Command], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One row of the table: a command says its tagged reply itself."""
+
+    run: Run
+    when: frozenset[State]
+    expunge: bool = True  # may removals be told after it: not after FETCH, STORE, SEARCH
+    sync: bool = True  # tell what others did before its tagged reply

@@ -1,0 +1,66 @@
+"""The table of commands: which may come in which state. RFC 3501 §6, RFC 9051 §6."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from postroom.protocols.imap.commands import (
+    anytime,
+    append,
+    copy,
+    fetch,
+    mailboxes,
+    search,
+    selecting,
+    signin,
+    store,
+)
+from postroom.protocols.imap.session import State, Verb
+
+ALWAYS: Final = frozenset({State.NOT_SIGNED_IN, State.SIGNED_IN, State.SELECTED})
+STRANGER: Final = frozenset({State.NOT_SIGNED_IN})
+SIGNED_IN: Final = frozenset({State.SIGNED_IN, State.SELECTED})
+SELECTED: Final = frozenset({State.SELECTED})
+
+VERBS: Final = {
+    # any state: RFC 3501 §6.1
+    b"CAPABILITY": Verb(anytime.capability, ALWAYS),
+    b"NOOP": Verb(anytime.noop, ALWAYS),
+    b"LOGOUT": Verb(anytime.logout, ALWAYS),
+    b"ID": Verb(anytime.id_, ALWAYS),  # RFC 2971
+    # not authenticated: RFC 3501 §6.2
+    b"STARTTLS": Verb(signin.starttls, STRANGER),
+    b"AUTHENTICATE": Verb(signin.authenticate, STRANGER),
+    b"LOGIN": Verb(signin.login, STRANGER),
+    # authenticated: RFC 3501 §6.3
+    b"ENABLE": Verb(signin.enable, SIGNED_IN),  # RFC 5161
+    b"SELECT": Verb(selecting.select, SIGNED_IN),
+    b"EXAMINE": Verb(selecting.examine, SIGNED_IN),
+    b"CREATE": Verb(mailboxes.create, SIGNED_IN),
+    b"DELETE": Verb(mailboxes.delete, SIGNED_IN),
+    b"RENAME": Verb(mailboxes.rename, SIGNED_IN),
+    b"SUBSCRIBE": Verb(mailboxes.subscribe, SIGNED_IN),
+    b"UNSUBSCRIBE": Verb(mailboxes.unsubscribe, SIGNED_IN),
+    b"LIST": Verb(mailboxes.list_, SIGNED_IN),
+    b"LSUB": Verb(mailboxes.lsub, SIGNED_IN),
+    b"NAMESPACE": Verb(mailboxes.namespace, SIGNED_IN),  # RFC 2342
+    b"STATUS": Verb(mailboxes.status, SIGNED_IN),
+    b"APPEND": Verb(append.append, SIGNED_IN),
+    b"IDLE": Verb(anytime.idle, SIGNED_IN),  # RFC 2177
+    # selected: RFC 3501 §6.4
+    b"CHECK": Verb(anytime.noop, SELECTED),
+    b"CLOSE": Verb(selecting.close, SELECTED),
+    b"UNSELECT": Verb(selecting.unselect, SELECTED),  # RFC 3691
+    b"EXPUNGE": Verb(copy.expunge, SELECTED),
+    b"SEARCH": Verb(search.search, SELECTED, expunge=False),
+    b"FETCH": Verb(fetch.fetch, SELECTED, expunge=False),
+    b"STORE": Verb(store.store, SELECTED, expunge=False),
+    b"COPY": Verb(copy.copy, SELECTED),
+    b"MOVE": Verb(copy.move, SELECTED),  # RFC 6851
+    b"UID EXPUNGE": Verb(copy.uid_expunge, SELECTED),  # RFC 4315
+    b"UID SEARCH": Verb(search.search, SELECTED),
+    b"UID FETCH": Verb(fetch.fetch, SELECTED),
+    b"UID STORE": Verb(store.store, SELECTED),
+    b"UID COPY": Verb(copy.copy, SELECTED),
+    b"UID MOVE": Verb(copy.move, SELECTED),
+}

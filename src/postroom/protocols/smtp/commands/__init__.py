@@ -1,0 +1,1 @@
+"""What each verb does, one file for a family; the RFC's section beside each."""

@@ -1,0 +1,149 @@
+"""The session's state, and how one command of the table is carried out. RFC 5321 §4.1.4."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from postroom.core.errors import MailError
+from postroom.domain.transit import Action, Transit, Visit
+from postroom.mailflow.intake import Intake
+from postroom.protocols.smtp import replies
+from postroom.wire.smtp import Command as Line
+from postroom.wire.smtp import Reply
+
+BAD_COMMANDS: Final = 20
+"""Commands that fail by order or syntax, after which the session ends. RFC 5321 §4.3.2."""
+
+TOO_MANY_RESETS: Final = 100
+"""RSET and NOOP beyond this without a message in between are a way of holding a place."""
+
+
+class State(Enum):
+    """Where the session stands."""
+
+    CONNECTED = "connected"
+    GREETED = "greeted"
+    MAIL = "mail"  # a sender is known
+    RCPT = "rcpt"  # and at least one recipient
+    DATA = "data"  # content is coming in
+
+
+ANY: Final = frozenset(State) - {State.DATA}
+GREETED: Final = frozenset({State.GREETED})
+IN_MAIL: Final = frozenset({State.MAIL, State.RCPT})
+
+
+class Session:
+    """One connection's protocol state; knows no socket."""
+
+    __slots__ = (
+        "bad",
+        "closing",
+        "hostname",
+        "idle_commands",
+        "intake",
+        "offers_starttls",
+        "start_tls",
+        "state",
+        "transit",
+        "visit",
+    )
+
+    def __init__(
+        self, visit: Visit, intake: Intake, hostname: str, *, offers_starttls: bool
+    ) -> None:
+        self.visit = visit
+        self.intake = intake
+        self.hostname = hostname
+        self.offers_starttls = offers_starttls
+        self.state = State.CONNECTED
+        self.transit: Transit | None = None
+        self.bad = 0
+        self.idle_commands = 0
+        self.start_tls = False  # the reply is on its way: upgrade next
+        self.closing = False  # the reply is the last one
+
+    def greeting(self) -> Reply:
+        """What is said first. RFC 5321 §4.2: the host name leads."""
+        return Reply(220, None, (f"{self.hostname} ESMTP Postroom",))
+
+    async def command(self, line: Line, verbs: Mapping[bytes, Verb]) -> Reply:
+        """Carry out one command of the table `verbs`."""
+        verb = verbs.get(line.verb)
+        if verb is None:
+            return self._bad(replies.UNKNOWN)
+        if self.state not in verb.when:
+            return self._bad(verb.otherwise)
+        try:
+            reply = await verb.run(self, line.argument)
+        except MailError as error:
+            reply = replies.of_error(error)
+            if error.status.subject == _PROTOCOL:
+                return self._bad(reply)
+            return reply
+        if reply.code < _FAILED and verb.then is not None:
+            self.state = verb.then
+        return self._watch(reply, line.verb)
+
+    def bad_line(self, reply: Reply) -> Reply:
+        """A line that is no command."""
+        return self._bad(reply)
+
+    def reset(self) -> None:
+        """Forget the message under way. RFC 5321 §4.1.1.5."""
+        if self.transit is not None:
+            self.transit.drop()
+            self.transit = None
+        if self.state is not State.CONNECTED:
+            self.state = State.GREETED
+
+    def restart(self) -> None:
+        """After TLS: nothing that was said before counts. RFC 3207 §4.2."""
+        self.reset()
+        self.state = State.CONNECTED
+        self.visit.helo = ""
+        self.visit.extended = False
+        self.start_tls = False
+        self.idle_commands = 0
+
+    def apply(self, action: Action) -> None:
+        """A verdict may end the session."""
+        if action is Action.CLOSE:
+            self.closing = True
+
+    def _watch(self, reply: Reply, verb: bytes) -> Reply:
+        if verb in (b"NOOP", b"RSET", b"VRFY", b"HELP", b"HELO", b"EHLO"):
+            self.idle_commands += 1
+            if self.idle_commands > TOO_MANY_RESETS:
+                self.closing = True
+                return replies.TOO_MANY_ERRORS
+        elif verb == b"DATA":
+            self.idle_commands = 0
+        return reply
+
+    def _bad(self, reply: Reply) -> Reply:
+        self.bad += 1
+        self.visit.bad_commands += 1
+        if self.bad < BAD_COMMANDS:
+            return reply
+        self.closing = True
+        return replies.TOO_MANY_ERRORS
+
+
+_FAILED: Final = 400
+_PROTOCOL: Final = 5  # RFC 3463 §3.6: the subject of syntax and order
+
+Run = Callable[[Session, bytes], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One row of the table."""
+
+    run: Run
+    when: frozenset[State]
+    then: State | None = None  # None: the command itself sees to the state
+    otherwise: Reply = replies.NOT_NOW
