@@ -1,0 +1,1 @@
+"""Clients that cost little: preformatted commands, replies read no further than needed."""

@@ -1,0 +1,25 @@
+"""What is measured. Each workload is one class; the table below is all of them, in order."""
+
+from __future__ import annotations
+
+from bench.model import Workload
+from bench.workloads.floors import Fsync
+from bench.workloads.footprint import Huge, Idle
+from bench.workloads.imap_many import Append, Mixed
+from bench.workloads.imap_one import Read
+from bench.workloads.smtp import Accept, Deliver, Paced, Shares
+
+__all__ = ["WORKLOADS"]
+
+WORKLOADS: tuple[Workload, ...] = (
+    Fsync(),
+    Accept(),
+    Paced(),
+    Deliver(),
+    Shares(),
+    Read(),
+    Append(),
+    Mixed(),
+    Idle(),
+    Huge(),
+)

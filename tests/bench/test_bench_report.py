@@ -1,0 +1,185 @@
+"""The arithmetic and the page of the report; the floor; the resolver; one whole small run."""
+
+from __future__ import annotations
+
+import json
+import struct
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+import pytest
+
+from bench.__main__ import main
+from bench.model import BenchError, Goal, Measure, Options, Row, Sample, percentile
+from bench.peers.bare import Bare
+from bench.peers.disc import GroupCommit
+from bench.peers.resolver import no_such_name
+from bench.report import BEGIN, END, Machine, as_json, as_table, write_into
+from bench.runner import Outcome, compare, reached, run
+from bench.workloads.smtp import Accept
+
+MACHINE = Machine(2, 4.0, "6.1", "3.11", "ext4", 0.5, {"postfix": "3.7"}, "Others used it.")
+WHEN = datetime(2026, 1, 12, 8, tzinfo=UTC)
+
+
+def row(target: str, values: list[float], *, higher: bool, goal: Goal | None) -> Row:
+    measure = Measure("key", "a title", "ms", higher, goal)
+    return Row("load", measure, target, [Sample(value, {"p99 ms": value}) for value in values])
+
+
+def test_percentile_is_the_nearest_rank() -> None:
+    assert percentile([1.0, 2.0, 3.0, 4.0], 0.5) == 2.0
+    assert percentile([1.0], 0.99) == 1.0
+    assert percentile([float(n) for n in range(1, 101)], 0.99) == 99.0
+    with pytest.raises(ValueError, match="no values"):
+        percentile([], 0.5)
+
+
+@pytest.mark.parametrize(("higher", "ratio"), [(True, 4.0), (False, 0.25)])
+def test_a_ratio_above_one_is_better_whichever_way_is_up(higher: bool, ratio: float) -> None:
+    goal = Goal("peer", 4.0)
+    ours = row("postroom", [30.0, 40.0, 90.0], higher=higher, goal=goal)
+    peer = row("peer", [10.0], higher=higher, goal=goal)
+    compare([ours, peer])
+    assert ours.ratio == pytest.approx(ratio)
+    assert peer.ratio is None
+    assert reached(ours, goal) is higher
+
+
+def test_a_goal_without_its_peer_is_neither_reached_nor_missed() -> None:
+    goal = Goal("peer", 4.0)
+    ours = row("postroom", [1.0], higher=True, goal=goal)
+    compare([ours])
+    assert reached(ours, goal) is None
+
+
+def test_a_bound_needs_no_peer() -> None:
+    goal = Goal("peer", at_most=35.0)
+    assert reached(row("postroom", [34.0], higher=False, goal=goal), goal) is True
+    assert reached(row("postroom", [36.0], higher=False, goal=goal), goal) is False
+
+
+def outcome() -> Outcome:
+    goal = Goal("peer", 2.0, words="2x the peer")
+    rows = [
+        row("postroom", [10.0, 20.0, 30.0], higher=True, goal=goal),
+        row("peer", [5.0], higher=True, goal=goal),
+    ]
+    compare(rows)
+    return Outcome(rows, {"dovecot": "not installed"}, [("load", "postfix", "ended with 1")])
+
+
+def test_the_table_has_median_spread_ratio_goal_and_what_is_missing() -> None:
+    table = as_table(outcome(), MACHINE, "python -m bench", WHEN)
+    ours = next(line for line in table.splitlines() if "| postroom" in line)
+    assert [cell.strip() for cell in ours.split("|")[1:-1]] == [
+        *("a title", "postroom", "20.0 ms", "10.0 to 30.0", "4.00", "2x the peer: reached"),
+        "p99 ms 20.0",
+    ]
+    assert "Not measured: dovecot (not installed)." in table
+    assert "Failed: postfix in load: ended with 1" in table
+    assert "2026-01-12 08:00 UTC" in table
+    assert "Others used it." in table
+
+
+def test_json_has_every_round() -> None:
+    shown = json.loads(as_json(outcome(), MACHINE, "python -m bench", WHEN))
+    assert shown["rows"][0]["values"] == [10.0, 20.0, 30.0]
+    assert shown["rows"][0]["reached"] is True
+    assert shown["failed"] == [{"workload": "load", "target": "postfix", "why": "ended with 1"}]
+
+
+def test_writing_replaces_only_what_lies_between_the_markers(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    write_into(page, "new\n")
+    write_into(page, "newer\n")
+    assert page.read_text() == f"before\n{BEGIN}\n\nnewer\n\n{END}\nafter\n"
+
+
+@pytest.mark.parametrize("text", ["", BEGIN, f"{END}{BEGIN}", f"{BEGIN}{BEGIN}{END}"])
+def test_writing_refuses_a_page_without_its_markers(tmp_path: Path, text: str) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(text)
+    with pytest.raises(BenchError, match="markers"):
+        write_into(page, "new")
+    assert page.read_text() == text
+
+
+def test_the_manual_has_the_markers() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "performance.md").read_text()
+    assert text.count(BEGIN) == text.count(END) == 1
+
+
+def test_group_commit_writes_every_record_once(tmp_path: Path) -> None:
+    commit = GroupCommit(tmp_path / "log")
+
+    def work(number: int) -> None:
+        for count in range(20):
+            commit.append(b"%04d%04d" % (number, count))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    commit.close()
+    data = (tmp_path / "log").read_bytes()
+    records = [data[at : at + 8] for at in range(0, len(data), 8)]
+    assert sorted(records) == sorted(b"%04d%04d" % (n, c) for n in range(8) for c in range(20))
+
+
+def test_the_resolver_answers_nxdomain_with_the_question_and_an_soa() -> None:
+    question = b"\x07example\x03org\x00\x00\x01\x00\x01"
+    edns = b"\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00"
+    query = struct.pack(">6H", 0x1234, 0x0100, 1, 0, 0, 1) + question + edns
+    answer = no_such_name(query)
+    assert answer is not None
+    head = struct.unpack(">6H", answer[:12])
+    assert head == (0x1234, 0x8183, 1, 0, 1, 0)
+    assert answer[12 : 12 + len(question)] == question
+    soa = answer[12 + len(question) :]
+    assert soa[:3] == b"\x00\x00\x06"
+    assert len(soa) == 11 + struct.unpack(">H", soa[9:11])[0]
+
+
+@pytest.mark.parametrize("query", [b"", b"\0" * 12, b"\0" * 4 + b"\0\1" + b"\0" * 6 + b"\x3f" * 9])
+def test_the_resolver_ignores_what_is_no_query(query: bytes) -> None:
+    assert no_such_name(query) is None
+
+
+def test_a_run_measures_and_leaves_no_process(tmp_path: Path) -> None:
+    found = Outcome()
+    options = Options(True, 2, 0.2, 1, 1, 1, frozenset({"bare python"}), tmp_path)
+    run(Accept(), options, found, say=lambda text: None)
+    assert not found.failed
+    assert [line.target for line in found.rows] == ["bare python"] * 3
+    assert all(len(line.samples) == 2 and line.value > 0 for line in found.rows)
+    left = [child for child in psutil.Process().children() if "bench.peers" in str(child.cmdline())]
+    assert left == []
+
+
+def test_a_target_that_fails_is_reported_and_ended(tmp_path: Path) -> None:
+    class Broken(Bare):
+        name = "broken"
+
+        def settle(self) -> None:
+            raise BenchError("it broke")
+
+    class Load(Accept):
+        targets = (Broken,)  # type: ignore[assignment]  # one target where the workload has three
+
+    found = Outcome()
+    options = Options(True, 1, 0.2, 1, 1, 1, directory=tmp_path)
+    run(Load(), options, found, say=lambda text: None)
+    assert found.failed == [("smtp-accept", "broken", "it broke")]
+    assert found.rows == []
+
+
+def test_an_unknown_name_is_misuse(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["no-such-workload"])
+    assert ended.value.code == 2
+    assert "no workload no-such-workload" in capsys.readouterr().err

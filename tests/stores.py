@@ -1,0 +1,78 @@
+"""Fresh stores for tests, on both engines.
+
+A folder of tests that wants them re-exports the fixture in its conftest.py:
+
+    from tests.stores import stores
+
+    __all__ = ["stores"]
+
+and each test that asks for `stores` then runs once for SQLite and once for PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from postroom.domain.schema import MAIL_STEPS, STATE_STEPS
+from postroom.store.migrate import migrate_postgres, migrate_sqlite
+from postroom.store.postgres import PostgresDatabase
+from postroom.store.sqlite import SqliteDatabase
+from postroom.store.units import Database
+
+Listener = Callable[[list[object]], None]
+
+
+@dataclass(slots=True)
+class Stores:
+    """Both stores, empty but for their tables, and what their units told after commits."""
+
+    engine: str  # sqlite, postgres
+    mail: Database
+    state: Database
+    events: list[object] = field(default_factory=list)
+
+
+def migrate(engine: str, place: str) -> None:
+    """Make the tables; `place` is a folder for SQLite, a conninfo for PostgreSQL."""
+    if engine == "sqlite":
+        migrate_sqlite(os.path.join(place, "mail.db"), MAIL_STEPS)
+        migrate_sqlite(os.path.join(place, "state.db"), STATE_STEPS)
+    else:
+        migrate_postgres(place, "mail", MAIL_STEPS)
+        migrate_postgres(place, "state", STATE_STEPS)
+
+
+def open_mail(
+    engine: str, place: str, listener: Listener = lambda events: None
+) -> tuple[Database, Database]:
+    """Migrate and open `mail` and `state`; the caller closes both. Needs a running loop."""
+    migrate(engine, place)
+    if engine == "sqlite":
+        return (
+            SqliteDatabase(os.path.join(place, "mail.db"), durable=True, listener=listener),
+            SqliteDatabase(os.path.join(place, "state.db"), durable=False, listener=listener),
+        )
+    return (
+        PostgresDatabase(place, "mail", durable=True, listener=listener),
+        PostgresDatabase(place, "state", durable=False, listener=listener),
+    )
+
+
+@pytest_asyncio.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stores]:
+    """Empty stores on each engine."""
+    engine = str(request.param)
+    place = str(tmp_path) if engine == "sqlite" else str(request.getfixturevalue("postgres_url"))
+    events: list[object] = []
+    mail, state = open_mail(engine, place, events.extend)
+    try:
+        yield Stores(engine, mail, state, events)
+    finally:
+        await mail.close()
+        await state.close()
