@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.fuzzing import COMMON_TOKENS, fuzz, load
+from tools.fuzzing import fuzz, load
 
 TARGETS = sorted(Path(__file__).parent.glob("fuzz_*.py"))
 
@@ -20,7 +20,6 @@ def test_nothing_is_found_in_a_moment(path: Path) -> None:
 
 @pytest.mark.parametrize("path", TARGETS, ids=lambda path: path.stem)
 def test_a_target_says_what_it_fuzzes(path: Path) -> None:
-    target = load(path)
     assert path.read_text(encoding="utf-8").startswith('"""')
-    assert len(target.tokens) > len(COMMON_TOKENS), "words of its own language"
-    assert len(set(target.seeds)) == len(target.seeds)
+    seeds = load(path).seeds
+    assert len(set(seeds)) == len(seeds)

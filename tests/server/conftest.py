@@ -11,11 +11,14 @@ import pytest
 
 from postroom.server.instance import Layout
 from postroom.testing.process import ServerProcess
+from tests.stores import stores
 
 from .running import (
     Serve,
     serves,
 )
+
+__all__ = ["layout", "serve", "stores"]
 
 ECHO = str(Path(__file__).parent / "echo.py")
 SRC = str(Path(__file__).parents[2] / "src")

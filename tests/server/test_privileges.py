@@ -34,7 +34,7 @@ def _in_child(check: Callable[[], None]) -> None:
 
 
 def _kernel(field: str) -> str:
-    with open("/proc/self/status", encoding="ascii") as file:
+    with open("/proc/self/status", encoding="utf-8") as file:
         return next(line.split()[1] for line in file if line.startswith(field + ":"))
 
 
@@ -118,35 +118,50 @@ def test_everybody_is_restricted() -> None:
 
 @root_only
 def test_the_user_that_is_named_comes_first(tmp_path: Path) -> None:
-    assert account_for(str(tmp_path), "nobody", port_offset=0) == ACCOUNT
+    assert account_for(str(tmp_path), "nobody", port_offset=0, code=()) == ACCOUNT
 
 
 @root_only
 def test_else_the_owner_of_the_directory_or_of_its_parent(tmp_path: Path) -> None:
     os.chown(tmp_path, ACCOUNT.uid, ACCOUNT.gid)
-    assert account_for(str(tmp_path), None, port_offset=0).uid == ACCOUNT.uid
-    assert account_for(str(tmp_path / "not" / "yet"), None, port_offset=0).uid == ACCOUNT.uid
+    assert account_for(str(tmp_path), None, port_offset=0, code=()).uid == ACCOUNT.uid
+    assert (
+        account_for(str(tmp_path / "not" / "yet"), None, port_offset=0, code=()).uid == ACCOUNT.uid
+    )
 
 
 @root_only
 @pytest.mark.parametrize("user", [None, "root"])
 def test_root_serves_only_on_a_trial(tmp_path: Path, user: str | None) -> None:
     with pytest.raises(Misuse, match="--user"):
-        account_for(str(tmp_path), user, port_offset=0)
-    assert account_for(str(tmp_path), user, port_offset=20000).is_root
+        account_for(str(tmp_path), user, port_offset=0, code=())
+    assert account_for(str(tmp_path), user, port_offset=20000, code=()).is_root
 
 
 def test_an_unknown_user_is_an_error_in_words(tmp_path: Path) -> None:
     with pytest.raises(Misuse, match="no user nosuchuser"):
-        account_for(str(tmp_path), "nosuchuser", port_offset=0)
+        account_for(str(tmp_path), "nosuchuser", port_offset=0, code=())
 
 
 @root_only
 def test_somebody_else_stays_who_they_are_and_can_become_nobody_else(tmp_path: Path) -> None:
     def check() -> None:
         os.setresuid(ACCOUNT.uid, ACCOUNT.uid, ACCOUNT.uid)
-        assert account_for(str(tmp_path), None, port_offset=0).uid == ACCOUNT.uid
+        assert account_for(str(tmp_path), None, port_offset=0, code=()).uid == ACCOUNT.uid
         with pytest.raises(Misuse, match="Only root"):
-            account_for(str(tmp_path), "root", port_offset=20000)
+            account_for(str(tmp_path), "root", port_offset=20000, code=())
 
     _in_child(check)
+
+
+@root_only
+def test_who_cannot_read_the_program_cannot_run_it(tmp_path: Path) -> None:
+    hidden = tmp_path / "hidden"
+    hidden.mkdir(0o700)
+    (hidden / "module.py").touch(0o644)
+    code = (str(hidden / "module.py"),)
+    with pytest.raises(Misuse, match="nobody cannot read"):
+        account_for(str(tmp_path), "nobody", port_offset=0, code=code)
+    with pytest.raises(Misuse, match="nobody cannot read"):
+        account_for(str(tmp_path), "nobody", port_offset=0, code=(str(tmp_path / "none"),))
+    assert account_for("/", "nobody", port_offset=0, code=("/etc/passwd",)) == ACCOUNT

@@ -2,4 +2,6 @@
 
 from __future__ import annotations
 
-from tests.stores import stores as stores
+from tests.stores import stores
+
+__all__ = ["stores"]

@@ -216,7 +216,7 @@ def test_values_come_back_as_they_went_in(tmp_path: Path, postgres_url: str) -> 
     post.execute("CREATE TABLE t (n BIGINT, x BIGINT, text TEXT, data BYTEA)")
     insert = Statement("INSERT INTO t (n, x, text, data) VALUES (:n, :x, :text, :data)")
     look = Statement("SELECT n, x, text, data FROM t ORDER BY n")
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"n": 1, "x": None, "text": "", "data": b""},
         {"n": 40_000, "x": -1, "text": "a\r\n\t'\"", "data": bytes(range(256))},
         {"n": 1 << 33, "x": (1 << 63) - 1, "text": "\U0001f4e7 é", "data": None},

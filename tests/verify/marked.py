@@ -13,12 +13,14 @@ import sys
 from tools.tree import ROOT
 from tools.verification import Form, Report
 
+PATIENCE = 900  # seconds for one test
 NO_TESTS = 5  # pytest's exit code when the marker chose none
 
 
 def run(form: Form) -> Report:
     """Run them with pytest, whose output is shown as it comes."""
     command = [sys.executable, "-m", "pytest", "-m", "verify", "-n", "2", "--dist", "loadfile"]
+    command += ["-o", f"faulthandler_timeout={PATIENCE}"]
     environment = {**os.environ, "POSTROOM_VERIFY": form.value}
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True

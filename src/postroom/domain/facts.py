@@ -50,6 +50,7 @@ class RoomFact(Fact):
     name: ClassVar[str] = "room"
     full: int  # accounts that have no room for the declared size
     of: int
+    setting: str = ""  # the quota that the first full one has reached
 
 
 @dataclass(frozen=True, slots=True)

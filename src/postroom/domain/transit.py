@@ -7,8 +7,9 @@ RFC 5598 names the roles, RFC 5321 §2.3.1 the envelope.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, ClassVar, Final, TypeVar
 
 from postroom.core.clock import Instant
@@ -132,8 +133,17 @@ class Fact:
     name: ClassVar[str]
 
     def record(self) -> dict[str, Any]:
-        """The fact as JSON-ready values, for the trace."""
-        return asdict(self)  # type: ignore[call-overload,no-any-return]  # every subclass is a dataclass
+        """The fact as JSON-ready values, for the trace: fields are numbers, texts, tuples."""
+        kind = type(self)
+        read = _READERS.get(kind)
+        if read is None:
+            names = [each.name for each in fields(kind)]  # type: ignore[arg-type]  # subclasses are dataclasses
+            read = _READERS[kind] = (names, attrgetter(*names))
+        values = read[1](self)
+        return dict(zip(read[0], values if len(read[0]) > 1 else (values,), strict=True))
+
+
+_READERS: Final[dict[type[Fact], tuple[list[str], attrgetter[Any]]]] = {}
 
 
 F = TypeVar("F", bound=Fact)
@@ -194,6 +204,7 @@ class Recipient:
     orcpt: str | None = None
     facts: Facts = field(default_factory=Facts)
     verdicts: list[Verdict] = field(default_factory=list)
+    policy: Policy | None = None  # as it applies to the first account it leads to, once known
 
 
 @dataclass(slots=True)
@@ -210,7 +221,7 @@ class Transit:
     envid: str | None = None  # RFC 3461 §4.4
     ret: str | None = None  # RFC 3461 §4.3
     recipients: list[Recipient] = field(default_factory=list)
-    rejected: list[tuple[Address, Verdict]] = field(default_factory=list)
+    rejected: list[tuple[Recipient, Verdict]] = field(default_factory=list)
     spool: Spool | None = None
     parsed: Parsed | None = None
     facts: Facts = field(default_factory=Facts)

@@ -97,14 +97,34 @@ def parse_address_list(value: bytes) -> list[Mailbox | Group]:
     inside of quotes, UTF-8 (RFC 6532). Of two `@` the last one counts. A word alone is a
     local part; several are a name. Nothing but blanks gives nothing. At most 5,000 addresses.
     """
-    simple = _SIMPLE(value)
-    if simple is not None:
-        quoted, phrase, local, domain, bare_local, bare_domain = simple.groups()
-        raw = (quoted or phrase or b"").strip(b" ")
-        if b"  " not in raw and b"=?" not in raw:
-            spec = (local or bare_local).decode(), (domain or bare_domain).decode()
-            return [Mailbox(raw.decode(), *spec, raw)]
+    one = _plain(value)
+    if one is not None:
+        return [one]
+    # Without strings and comments a comma can only part addresses.
+    if b"," in value and b'"' not in value and b"(" not in value and len(value) < _PLAIN_LIST:
+        several = [_plain(piece) for piece in value.split(b",")]
+        plain = [each for each in several if each is not None]
+        if len(plain) == len(several):
+            return list(plain)
     return _ListReader(value).read()
+
+
+_PLAIN_LIST: Final = 8_192
+"""Beyond this a list is read token by token, under the caps."""
+
+
+def _plain(value: bytes) -> Mailbox | None:
+    """One address in the form that nearly all have, or None: then it takes the reader."""
+    simple = _SIMPLE(value)
+    if simple is None:
+        return None
+    quoted, phrase, local, domain, bare_local, bare_domain = simple.groups()
+    raw = (quoted or phrase or b"").strip(b" ")
+    if b"  " in raw or b"=?" in raw:
+        return None
+    return Mailbox(
+        raw.decode(), (local or bare_local).decode(), (domain or bare_domain).decode(), raw
+    )
 
 
 # What most fields hold: one address, its name plain or quoted.

@@ -176,7 +176,7 @@ def _made(
     place = UTC if zone == 0 else timezone(timedelta(minutes=zone))
     try:
         return datetime(year, month, day, hour, minute, min(second, 59), tzinfo=place)
-    except ValueError:
+    except (ValueError, OverflowError):  # a day of eleven digits is no C int
         return None
 
 

@@ -62,6 +62,7 @@ class Parsed:
     sort_subject: str
     from_addresses: tuple[str, ...]
     has_attachment: bool
+    received: int  # Received fields: how often the message was passed on
     complex: str | None
     version: int = MAKER_VERSION
 
@@ -95,6 +96,7 @@ def parse(raw: bytes) -> Parsed:
         sort_subject=base.lower()[:SORT_MAX],
         from_addresses=_addresses(fields.from_),
         has_attachment=any(map(_is_attachment, parts[1:] or parts)),
+        received=len(headers.find(b"received")),
         complex=next((part.opaque for part in parts if part.opaque in mime.OVER_CAP), None),
     )
 

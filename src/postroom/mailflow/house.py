@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from typing import Final
 
 from postroom.core.clock import Clock
 from postroom.core.ids import Ids
@@ -12,6 +13,8 @@ from postroom.domain.policy import Policies
 from postroom.mailflow.settings import ServerSettings
 from postroom.store.blobs import Blobs
 from postroom.store.units import Database
+
+_MOST_CHAINS: Final = 20_000
 
 
 @dataclass(slots=True)
@@ -26,6 +29,7 @@ class MailHouse:
     policies: Policies
     node: str = "1"
     random: random.Random = field(default_factory=random.SystemRandom)
+    _chains: dict[tuple[str, str, int], Chain] = field(default_factory=dict)
 
     @property
     def hostname(self) -> str:
@@ -40,9 +44,16 @@ class MailHouse:
 
     def chain(self, listener: str, domain: str = "", account: int = 0) -> Chain:
         """The places whose settings apply, the nearest first."""
+        asked = (listener, domain, account)
+        known = self._chains.get(asked)
+        if known is not None:
+            return known
+        if len(self._chains) >= _MOST_CHAINS:
+            self._chains.clear()
         places = [Place(Scope.NODE, self.node), Place(Scope.LISTENER, listener)]
         if domain:
             places.append(Place(Scope.DOMAIN, domain))
         if account:
             places.append(Place(Scope.ACCOUNT, str(account)))
-        return chain(*places)
+        made = self._chains[asked] = chain(*places)
+        return made

@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import structlog
+
 from postroom.core.clock import iso, to_datetime
-from postroom.core.errors import MailError, Status
+from postroom.core.errors import Busy, MailError, OverQuota, Status, StoreFull
 from postroom.core.ids import TRACE, external
 from postroom.domain import queue, trace
 from postroom.domain.directory.people import find_domain
@@ -38,17 +40,21 @@ from postroom.domain.transit import (
 from postroom.formats.address import Address
 from postroom.formats.compose import received_field, return_path
 from postroom.formats.parsed import below
-from postroom.mailflow.delivery import Placing, Plan, deliver, split
+from postroom.mailflow.delivery import Delivered, Placing, Plan, deliver, split
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.phases import Phases, gather, judge
 from postroom.mailflow.refusals import Refusals
 from postroom.mailflow.settings import QuotaSettings, SmtpSettings
-from postroom.store.blobs import NewBlob, Spool
+from postroom.store.blobs import NewBlob, Place, Spool
 from postroom.store.sql import Tx
 
 TAKEN: Final = Verdict("accept", Action.ACCEPT, Status(2, 0, 0), "Message accepted")
 SENDER_OK: Final = Verdict("accept", Action.ACCEPT, Status(2, 1, 0), "Sender ok")
 RECIPIENT_OK: Final = Verdict("accept", Action.ACCEPT, Status(2, 1, 5), "Recipient ok")
+ROOM: Final = "room"
+"""The rule of mailflow.rules.recipients, by which the unit too explains an account that is full."""
+
+_log: Final = structlog.get_logger("postroom.mailflow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +115,7 @@ class Intake:
         try:
             local, policy = await house.mail.read(self._sender, transit)
         except MailError as error:
-            return transit, self._refused(transit, None, refuse("store", error, error.detail))
+            return transit, self._refused(transit, None, _failed(error))
         transit.facts.put(
             PeerFact(
                 ip=str(visit.peer.ip or ""),
@@ -134,9 +140,10 @@ class Intake:
 
     def _sender(self, tx: Tx, transit: Transit) -> tuple[bool, Policy]:
         sender = transit.reverse_path
-        chain = self._house.chain(transit.visit.peer.listener)
-        local = sender is not None and find_domain(tx, sender.domain) is not None
-        return local, self._house.policies.current(tx, chain)
+        local = find_domain(tx, sender.domain) if sender is not None else None
+        domain = local.name if local is not None else ""
+        chain = self._house.chain(transit.visit.peer.listener, domain)
+        return local is not None, self._house.policies.current(tx, chain)
 
     # --- RCPT --------------------------------------------------------------------------------
 
@@ -149,7 +156,8 @@ class Intake:
     ) -> Verdict:
         """Add a recipient, or say why not. RFC 5321 §4.1.1.3."""
         if not address.domain:
-            address = await self._postmaster(address)
+            # `<Postmaster>` without a domain is ours. RFC 5321 §4.5.1.
+            address = replace(address, domain=self._house.default_domain)
         recipient = Recipient(address, notify=notify, orcpt=orcpt, facts=Facts(transit.facts))
         crowd = CrowdFact(len(transit.recipients), transit.visit.refused)
         recipient.facts.put(crowd)
@@ -161,9 +169,9 @@ class Intake:
             await gather(phase, self._house, transit, recipient, seconds)
             verdict = judge(phase.rules, recipient.facts, policy, recipient)
         except MailError as error:
-            verdict = refuse("store", error, error.detail)
+            verdict = _failed(error)
         if verdict is not None and not verdict.passes:
-            transit.rejected.append((address, verdict))
+            transit.rejected.append((recipient, verdict))
             if verdict.action in (Action.REFUSE, Action.CLOSE):
                 transit.visit.refused += 1
             return self._refused(transit, recipient, verdict)
@@ -171,10 +179,6 @@ class Intake:
             recipient.verdicts.append(verdict)
         transit.recipients.append(recipient)
         return RECIPIENT_OK
-
-    async def _postmaster(self, address: Address) -> Address:
-        """`<Postmaster>` without a domain is ours. RFC 5321 §4.5.1."""
-        return replace(address, domain=self._house.default_domain)
 
     # --- DATA --------------------------------------------------------------------------------
 
@@ -194,9 +198,10 @@ class Intake:
             if failure is not None:
                 raise failure
             return await self._data(transit, streamed)
+        except OverQuota as error:
+            return self._all_alike(transit, self._refused(transit, None, _full(transit, error)))
         except MailError as error:
-            verdict = self._refused(transit, None, refuse("store", error, error.detail))
-            return self._all_alike(transit, verdict)
+            return self._all_alike(transit, self._refused(transit, None, _failed(error)))
         finally:
             transit.drop()
 
@@ -223,7 +228,7 @@ class Intake:
         if verdict is not None:
             transit.verdicts.append(verdict)
         plan = await self._plan(transit)
-        done = await house.mail.write_mail(deliver, plan)
+        done = await self._deliver(plan)
         waits = dict(done.waiting)
         each = []
         by_recipient: dict[int, list[str]] = {}
@@ -241,18 +246,37 @@ class Intake:
         each = tuple((recipient, verdict) for recipient in transit.recipients)
         return Outcome(verdict, each, transit.id)
 
+    async def _deliver(self, plan: Plan) -> Delivered:
+        try:
+            return await self._house.mail.write_mail(deliver, plan)
+        except (OverQuota, StoreFull, Busy):
+            # The unit surely kept nothing, and the peer will bring the same again: its files must
+            # not fill the disk until the sweeper comes. After other failures of the store nobody
+            # knows for certain, and a file too many does no harm.
+            self._discard(plan.content)
+            raise
+
+    def _discard(self, content: Sequence[NewBlob]) -> None:
+        blobs = self._house.blobs
+        for blob in content:
+            if blob.place is Place.FILE:
+                try:
+                    blobs.files.unlink(blobs.path(blob.id, blob.sha256, compressed=False))
+                except MailError as error:
+                    _log.warning("file left to the sweeper", error=error.detail)
+
     async def _plan(self, transit: Transit) -> Plan:
         house = self._house
         now = house.clock.now()
         assert transit.spool is not None  # the session spooled before it came here
+        assert transit.parsed is not None  # the structure probe is inline: it never is late
+        placings = await house.mail.read(self._placings, transit)
         prefix = self._trace_fields(transit)
         content = await house.blobs.finish(transit.spool, prefix)
-        assert transit.parsed is not None  # the structure probe is inline: it never is late
         parsed = below(transit.parsed, len(prefix))
-        placings = await house.mail.read(self._placings, transit)
         unit, queued = split(placings)
         reverse_path = str(transit.reverse_path) if transit.reverse_path is not None else None
-        record = self._record(transit, placings, content[-1])
+        record = self._record(transit, unit, queued, content[-1])
         message_id = (parsed.message_id or b"").decode("latin-1")
         record["message_id"] = message_id
         keys = {trace.address_key(p.address) for p in placings}
@@ -302,14 +326,15 @@ class Intake:
         """One placing for each account, however many addresses led to it."""
         house = self._house
         made: dict[int, Placing] = {}
+        listener = transit.visit.peer.listener
+        house.policies.current(tx, house.chain(listener))  # one look serves all: one snapshot
         for n, recipient in enumerate(transit.recipients):
             role, flags = _edits(transit, recipient)
             for at in recipient.destinations:
                 if at.account in made:
                     continue
-                listener = transit.visit.peer.listener
                 chain = house.chain(listener, at.address.domain, at.account)
-                quota = house.policies.current(tx, chain).of(QuotaSettings)
+                quota = house.policies.latest(chain).of(QuotaSettings)
                 made[at.account] = Placing(
                     recipient=n,
                     account=at.account,
@@ -326,9 +351,13 @@ class Intake:
     # --- traces ------------------------------------------------------------------------------
 
     def _record(
-        self, transit: Transit, placings: Sequence[Placing], content: NewBlob
+        self,
+        transit: Transit,
+        unit: Sequence[Placing],
+        queued: Sequence[Placing],
+        content: NewBlob,
     ) -> dict[str, Any]:
-        record = self._story(transit)
+        record = self._story(transit) | self._envelope(transit)
         record["outcome"] = "accepted"
         record["size"] = content.size
         record["sha256"] = content.sha256.hex()
@@ -340,11 +369,21 @@ class Intake:
                 "mailbox": p.role,
                 "because": _because(transit.recipients[p.recipient], p),
             }
-            for p in placings
+            for p in unit
+        ]
+        record["queued"] = [
+            {
+                "to": p.address,
+                "account": p.account,
+                "mailbox": p.role,
+                "because": _because(transit.recipients[p.recipient], p),
+            }
+            for p in queued
         ]
         return record
 
     def _story(self, transit: Transit) -> dict[str, Any]:
+        """What is known of a message under way, its recipients apart."""
         visit = transit.visit
         return {
             "id": external(TRACE, transit.id),
@@ -354,17 +393,22 @@ class Intake:
             "from": str(transit.reverse_path or ""),
             "facts": transit.facts.record(),
             "verdicts": [_told(v, transit.policy) for v in transit.verdicts],
+        }
+
+    def _envelope(self, transit: Transit) -> dict[str, Any]:
+        """Each recipient so far, and what was decided about it."""
+        return {
             "recipients": [
                 {
                     "address": str(r.address),
                     "facts": r.facts.record(),
-                    "verdicts": [_told(v, transit.policy) for v in r.verdicts],
+                    "verdicts": [_told(v, r.policy or transit.policy) for v in r.verdicts],
                 }
                 for r in transit.recipients
             ],
             "refused": [
-                {"address": str(address), **_told(v, transit.policy)}
-                for address, v in transit.rejected
+                {"address": str(r.address), **_told(v, r.policy or transit.policy)}
+                for r, v in transit.rejected
             ],
         }
 
@@ -375,21 +419,50 @@ class Intake:
         record = self._story(transit)
         record["id"] = external(TRACE, own)
         record["outcome"] = str(verdict.action)
-        record["verdicts"] += [_told(verdict, transit.policy)]
         keys = [trace.address_key(str(transit.reverse_path))] if transit.reverse_path else []
+        policy = transit.policy
         if recipient is not None:
+            # Its own story only: a thousand recipients are to make small ones.
+            policy = recipient.policy or policy
             record["recipient"] = str(recipient.address)
             record["recipient_facts"] = recipient.facts.record()
             keys.append(trace.address_key(str(recipient.address)))
-        elif transit.parsed is not None and transit.parsed.message_id is not None:
-            message_id = transit.parsed.message_id.decode("latin-1")
-            record["message_id"] = message_id
-            keys.append(trace.message_id_key(message_id))
-        keys += [trace.address_key(str(r.address)) for r in transit.recipients]
-        source = str(transit.visit.peer.ip or "local")
+        else:
+            record |= self._envelope(transit)
+            if verdict.rule == ROOM and transit.recipients:
+                policy = transit.recipients[0].policy or policy
+            if transit.parsed is not None and transit.parsed.message_id is not None:
+                message_id = transit.parsed.message_id.decode("latin-1")
+                record["message_id"] = message_id
+                keys.append(trace.message_id_key(message_id))
+            keys += [trace.address_key(str(r.address)) for r in transit.recipients]
+        record["verdicts"] += [_told(verdict, policy)]
         kept = Trace(own, house.clock.now(), record, tuple(dict.fromkeys(keys)))
-        self.refusals.note(source, kept)
+        self.refusals.note(transit.visit.peer.ip, kept)
         return replace(verdict, sentence=f"{verdict.sentence} ({external(TRACE, own)})")
+
+
+def _failed(error: MailError) -> Verdict:
+    """What the house could not do now is never the peer's fault: it may come again.
+
+    RFC 5321 §4.2.3: 452 is for want of room, 451 for all else.
+    """
+    status = Status(4, error.status.subject, error.status.detail)
+    code = 452 if isinstance(error, StoreFull) else 451
+    return Verdict("store", Action.DEFER, status, str(error), error.detail, code)
+
+
+def _full(transit: Transit, error: OverQuota) -> Verdict:
+    """No account had room when it came to placing the message. The first one's quota is named."""
+    policy = transit.recipients[0].policy if transit.recipients else None
+    octets = policy is not None and policy.of(QuotaSettings).octets
+    return refuse(
+        ROOM,
+        error,
+        "no account of this message has room for it",
+        code=452,
+        setting="quota.octets" if octets else "quota.messages",
+    )
 
 
 def _told(verdict: Verdict, policy: Policy | None) -> dict[str, Any]:
@@ -411,7 +484,8 @@ def _because(recipient: Recipient, placing: Placing) -> str:
     """One plain sentence: why this account got a copy."""
     at = next(d for d in recipient.destinations if d.account == placing.account)
     if at.through:
-        return f"{recipient.address} is an alias, by way of {', '.join(at.through)}"
+        way = f", by way of {', '.join(at.through[1:])}" if at.through[1:] else ""
+        return f"{recipient.address} is an alias of {at.address}{way}"
     if at.detail is not None:
         return f"{recipient.address} is {at.address} with the tag {json.dumps(at.detail)}"
     return f"{recipient.address} is the account's own address"

@@ -33,6 +33,7 @@ from postroom.store.sql import Tx
 LEASE_SECONDS: Final = 60
 LONGEST_SLEEP: Final = 30.0
 ROUND: Final = 500
+REST: Final = 5.0  # seconds after a round that failed
 
 _log: Final = structlog.get_logger("postroom.queue")
 
@@ -72,7 +73,11 @@ class LocalQueue:
                 pause = 0.0 if more else await self._until_due()
             except MailError as error:
                 _log.warning("queue round failed", error=error.detail or str(error))
-                pause = 5.0
+                pause = REST
+            except Exception:
+                # Without the queue, mail that was acknowledged would lie until the next start.
+                _log.exception("queue round broke")
+                pause = REST
             if pause > 0:
                 try:
                     await asyncio.wait_for(self._wake.wait(), pause)
@@ -104,7 +109,17 @@ class LocalQueue:
     async def _message(self, lease: Lease, recipients: list[Recipient]) -> None:
         house = self._house
         message = recipients[0].message
-        facts, parsed = await house.mail.read_much(self._content, message.blob)
+        try:
+            facts, parsed = await house.mail.read_much(self._content, message.blob)
+        except MailError as error:
+            # One message that cannot be read keeps no other waiting.
+            _log.error(
+                "queued message unreadable", id=external(TRACE, message.id), error=error.detail
+            )
+            now = house.clock.now()
+            await house.mail.write_mail(_postpone, lease, recipients, str(error), now)
+            self.failed += len(recipients)
+            return
         blob = NewBlob(message.blob, facts.sha256, facts.size, facts.place)
         for start in range(0, len(recipients), PLACEMENTS):
             part = recipients[start : start + PLACEMENTS]
@@ -126,6 +141,7 @@ class LocalQueue:
     ) -> tuple[tuple[Recipient, Placing], ...]:
         house = self._house
         made = []
+        house.policies.current(tx, house.chain(""))  # one look serves all: one snapshot
         for n, r in enumerate(recipients):
             account = r.account or 0
             quota = Quota()
@@ -135,11 +151,17 @@ class LocalQueue:
                 pass  # the unit finds out, and lets the recipient go
             else:
                 chain = house.chain("", domain, account)
-                held = house.policies.current(tx, chain).of(QuotaSettings)
+                held = house.policies.latest(chain).of(QuotaSettings)
                 quota = Quota(held.octets, held.messages)
             placing = Placing(n, account, r.address, house.ids.new(), r.role, r.flags, quota)
             made.append((r, placing))
         return tuple(made)
+
+
+def _postpone(tx: Tx, lease: Lease, recipients: list[Recipient], why: str, now: Instant) -> None:
+    queue.hold(tx, lease)
+    for recipient in recipients:
+        queue.failed(tx, recipient, why, now)
 
 
 def _place(tx: Tx, piece: _Piece) -> list[tuple[str, str]]:

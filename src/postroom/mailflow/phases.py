@@ -10,11 +10,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
+
 from postroom.domain.policy import Policy
 from postroom.domain.transit import Fact, Facts, Recipient, Transit, Verdict
 from postroom.mailflow import probes
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.rules import content, envelope, recipients
+
+_log: Final = structlog.get_logger("postroom.mailflow")
 
 Rule = Callable[[Facts, Policy, Recipient | None], Verdict | None]
 
@@ -72,24 +76,35 @@ class Phases:
 async def gather(
     phase: Phase, house: MailHouse, transit: Transit, to: Recipient | None, seconds: float
 ) -> None:
-    """Run a phase's probes and put what they found where it belongs."""
+    """Run a phase's probes and put what they found where it belongs.
+
+    What a slow probe could not find out, be it late or broken, is unknown. An inline probe's
+    errors are the caller's: what the store does not say cannot be decided without.
+    """
     facts = transit.facts if to is None else to.facts
     slow: dict[asyncio.Task[tuple[Fact, ...]], str] = {}
-    for probe in phase.probes:
-        if not probe.inline:
-            task = asyncio.ensure_future(probe.run(house, transit, to))
-            slow[task] = probe.name
-    for probe in phase.probes:
-        if probe.inline:
-            facts.put(*await probe.run(house, transit, to))
-    if not slow:
-        return
-    done, late = await asyncio.wait(slow, timeout=seconds)
-    for task in late:
-        task.cancel()
-    facts.late += sorted(slow[task] for task in late)
-    for task in done:
-        facts.put(*task.result())
+    try:
+        for probe in phase.probes:
+            if not probe.inline:
+                task = asyncio.ensure_future(probe.run(house, transit, to))
+                slow[task] = probe.name
+        for probe in phase.probes:
+            if probe.inline:
+                facts.put(*await probe.run(house, transit, to))
+        if slow:
+            await asyncio.wait(slow, timeout=seconds)
+    finally:
+        for task in slow:
+            task.cancel()  # those that are done do not feel it
+    for task, name in slow.items():
+        if not task.done() or task.cancelled():
+            facts.late.append(name)
+        elif (error := task.exception()) is not None:
+            _log.error("probe failed", probe=name, transit=transit.id, exc_info=error)
+            facts.late.append(name)
+        else:
+            facts.put(*task.result())
+    facts.late.sort()
 
 
 def judge(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from postroom.domain.directory.aliases import Resolution, resolve
 from postroom.domain.facts import ContentFact, RecipientFact, RoomFact
 from postroom.domain.mailboxes.reading import usage
+from postroom.domain.policy import Policy
 from postroom.domain.transit import Fact, Recipient, Transit
-from postroom.formats import headers
-from postroom.formats.parsed import parse
+from postroom.formats.parsed import Parsed, parse
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.settings import QuotaSettings
+from postroom.store.blobs import Spool
 from postroom.store.sql import Tx
 
 
@@ -17,35 +20,50 @@ async def directory(house: MailHouse, transit: Transit, to: Recipient | None) ->
     """Where the recipient leads, and whether there is room: one snapshot of the store."""
     if to is None:
         return ()
-    found, full = await house.mail.read(_look, house, transit, to)
+    found, room, to.policy = await house.mail.read(_look, house, transit, to)
     to.destinations = tuple(found.destinations)
     return (
         RecipientFact(str(to.address), found.local, len(found.destinations), found.problem),
-        RoomFact(full, len(found.destinations)),
+        room,
     )
 
 
-def _look(tx: Tx, house: MailHouse, transit: Transit, to: Recipient) -> tuple[Resolution, int]:
+def _look(
+    tx: Tx, house: MailHouse, transit: Transit, to: Recipient
+) -> tuple[Resolution, RoomFact, Policy | None]:
     found = resolve(tx, to.address)
-    full = 0
+    full, setting = 0, ""
+    first: Policy | None = None
     for at in found.destinations:
         along = house.chain(transit.visit.peer.listener, at.address.domain, at.account)
-        quota = house.policies.current(tx, along).of(QuotaSettings)
+        # One look at the version serves all: they are read on one snapshot.
+        policy = house.policies.latest(along) if first else house.policies.current(tx, along)
+        first = first or policy
+        quota = policy.of(QuotaSettings)
         if quota.octets or quota.messages:
             octets, messages = usage(tx, at.account)
-            over = quota.octets and octets + transit.declared_size > quota.octets
-            full += bool(over or (quota.messages and messages >= quota.messages))
-    return found, full
+            over = reached(quota, octets + transit.declared_size, messages + 1)
+            full += bool(over)
+            setting = setting or over
+    return found, RoomFact(full, len(found.destinations), setting), first
+
+
+def reached(quota: QuotaSettings, octets: int, messages: int) -> str:
+    """The setting that forbids an account to hold so much; empty if none does."""
+    if quota.octets and octets > quota.octets:
+        return "quota.octets"
+    return "quota.messages" if quota.messages and messages > quota.messages else ""
 
 
 async def structure(house: MailHouse, transit: Transit, to: Recipient | None) -> tuple[Fact, ...]:
     """Parse the content, once for all who will ask; count the hops that it made."""
     seen = transit.facts.get(ContentFact)
-    if transit.spool is None or seen is None:
+    spool = transit.spool
+    if spool is None or seen is None:
         return ()
-    raw = transit.spool.content()
-    transit.parsed = parse(raw)
-    hops = len(headers.scan(raw).all(b"received"))
+    # What is small takes less than going to a thread and back.
+    parsed = await asyncio.to_thread(_read, spool) if spool.in_file else _read(spool)
+    transit.parsed = parsed
     return (
         ContentFact(
             seen.size,
@@ -53,7 +71,11 @@ async def structure(house: MailHouse, transit: Transit, to: Recipient | None) ->
             seen.bare_lf,
             seen.nul,
             seen.longest_line,
-            hops,
-            transit.parsed.complex or "",
+            parsed.received,
+            parsed.complex or "",
         ),
     )
+
+
+def _read(spool: Spool) -> Parsed:
+    return parse(spool.content())

@@ -7,6 +7,7 @@ traces, not the server its disk.
 from __future__ import annotations
 
 import asyncio
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from postroom.core.clock import Clock
@@ -28,13 +29,13 @@ class Refusals:
         self._state = state
         self._clock = clock
         self._held: list[Trace] = []
-        self._budgets: dict[str, tuple[float, float]] = {}  # source: tokens, when
+        self._budgets: dict[int, tuple[float, float]] = {}  # source: tokens, when
         self._timer: asyncio.TimerHandle | None = None
         self.dropped = 0
 
-    def note(self, source: str, refusal: Trace) -> None:
+    def note(self, ip: IPv4Address | IPv6Address | None, refusal: Trace) -> None:
         """Keep a refusal, if its source has not used up its budget."""
-        if not self._spend(source):
+        if not self._spend(_source(ip)):
             self.dropped += 1
             return
         self._held.append(refusal)
@@ -43,7 +44,7 @@ class Refusals:
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(GATHER, self.flush)
 
-    def _spend(self, source: str) -> bool:
+    def _spend(self, source: int) -> bool:
         now = self._clock.monotonic()
         tokens, when = self._budgets.get(source, (float(BURST), now))
         tokens = min(float(BURST), tokens + (now - when) * A_MINUTE / 60)
@@ -60,3 +61,10 @@ class Refusals:
         if self._held:
             held, self._held = self._held, []
             self._state.note(trace.note_refusals, held)
+
+
+def _source(ip: IPv4Address | IPv6Address | None) -> int:
+    """Whose budget it is. An IPv6 host owns its whole /64; ourselves are one source."""
+    if ip is None:
+        return -1
+    return int(ip) >> 64 << 64 if isinstance(ip, IPv6Address) else int(ip)

@@ -10,6 +10,7 @@ import os
 import pwd
 import resource
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -53,11 +54,19 @@ class Account:
         return self.uid == 0
 
 
-def account_for(directory: str, user: str | None, *, port_offset: int) -> Account:
+def account_for(
+    directory: str,
+    user: str | None,
+    *,
+    port_offset: int,
+    code: Sequence[str] = (os.__file__, __file__),
+) -> Account:
     """Who to run as: `user`, else the owner of `directory`, else whoever we are.
 
     `directory` or the nearest parent that exists is asked. Only root can become another, and
-    stays root only with a port offset (a trial), never on the real ports. Raises Misuse.
+    stays root only with a port offset (a trial), never on the real ports. Who cannot read
+    `code` cannot run it: modules that are loaded late, such as character sets, would be
+    missing in the middle of a message. Raises Misuse.
     """
     own = os.geteuid()
     if user is not None:
@@ -77,6 +86,9 @@ def account_for(directory: str, user: str | None, *, port_offset: int) -> Accoun
         raise Misuse(
             f"Refusing to serve as root: give --user NAME, or let {directory} belong to a user"
         )
+    for path in code:
+        if own == 0 and not account.is_root and not _can_read(account, path):
+            raise Misuse(f"{account.name} cannot read {path}: install Postroom where that user can")
     return account
 
 
@@ -145,6 +157,21 @@ def _prctl(option: int, value: int) -> None:
 def _raise(what: str) -> None:
     number = ctypes.get_errno()
     raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def _can_read(account: Account, path: str) -> bool:
+    """Asked of the system, by a child that has become `account`: rights have many sources."""
+    pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    readable = False
+    try:
+        os.initgroups(account.name, account.gid)
+        os.setresgid(account.gid, account.gid, account.gid)
+        os.setresuid(account.uid, account.uid, account.uid)
+        readable = os.access(path, os.R_OK)
+    finally:
+        os._exit(0 if readable else 1)
 
 
 def _existing(path: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
@@ -11,10 +10,14 @@ from typing import Final
 import structlog
 
 from postroom.access import Authenticator
+from postroom.admin import AdminHouse, ServerView, WorkerView
+from postroom.admin.house import checker
 from postroom.core.errors import MailError
+from postroom.core.jobs import JOBS
 from postroom.domain.events import QueueReady
 from postroom.mailflow.intake import Intake
 from postroom.mailflow.localqueue import LocalQueue
+from postroom.mailflow.upkeep import JOBS_DECLARED
 from postroom.net.accept import Acceptor, Strangers
 from postroom.net.certificates import CertificateStore
 from postroom.net.connection import Handler, Peer
@@ -26,8 +29,11 @@ from postroom.protocols.imap.view import Views
 from postroom.protocols.smtp import SmtpServer
 from postroom.protocols.smtp.replies import BUSY as SMTP_BUSY
 from postroom.server.bus import MachineBus
+from postroom.server.control import ControlServer
 from postroom.server.fork import WorkerContext
 from postroom.server.house import Parts, open_house
+from postroom.server.instance import Layout, read_status
+from postroom.server.jobs import JobRunner
 from postroom.server.sockets import Kind
 
 DRAIN: Final = 25.0  # seconds: under the supervisor's grace
@@ -67,18 +73,35 @@ async def run_worker(context: WorkerContext, *, parts: Parts = Parts()) -> None:
             "imaps": (imap.handler, b""),
         }
         acceptors = _acceptors(context, doors, certificates)
-        runner = asyncio.create_task(queue.run())
+        administration = AdminHouse(
+            house, authenticator, checker(house), partial(_server_view, layout)
+        )
+        controls = [
+            ControlServer(bound.sock, administration)
+            for bound in context.sockets
+            if bound.listener.name == "control"
+        ]
+        jobs = JobRunner(
+            house,
+            house.mail,
+            house.clock,
+            context.index + 1,
+            declared={name: JOBS[name] for name in JOBS_DECLARED},
+        )
+        runners = [asyncio.create_task(queue.run()), asyncio.create_task(jobs.run())]
         for acceptor in acceptors:
             acceptor.start()
+        for control in controls:
+            control.start()
         context.ready()
         try:
             await context.stopping.wait()
-            await _drain(acceptors)
+            await _drain(acceptors, controls)
         finally:
-            runner.cancel()
+            for runner in runners:
+                runner.cancel()
             intake.refusals.flush()
-            with contextlib.suppress(asyncio.CancelledError):
-                await runner
+            await asyncio.gather(*runners, return_exceptions=True)
             await authenticator.close()
             bus.close()
 
@@ -111,16 +134,27 @@ def _acceptors(
     return made
 
 
-async def _drain(acceptors: list[Acceptor]) -> None:
+async def _drain(acceptors: list[Acceptor], controls: list[ControlServer]) -> None:
     """Finish what is in flight; what does not end in time is cut off."""
     try:
         async with asyncio.timeout(DRAIN):
-            await asyncio.gather(*(acceptor.shutdown() for acceptor in acceptors))
+            ends = [acceptor.shutdown() for acceptor in acceptors]
+            await asyncio.gather(*ends, *(control.close() for control in controls))
     except TimeoutError:
         left = [c for acceptor in acceptors for c in acceptor.connections]
         _log.warning("connections cut off", count=len(left))
         for connection in left:
             connection.abort()
+
+
+def _server_view(layout: Layout) -> ServerView | None:
+    """What the supervisor says of all workers, for `postroom status`."""
+    told = read_status(layout)
+    if told is None:
+        return None
+    workers = tuple(WorkerView(w.index, w.pid, w.state, w.deaths) for w in told.workers)
+    doors = tuple(f"{name} {address} {port}".strip() for name, address, port in told.listeners)
+    return ServerView(told.state, workers, doors)
 
 
 def _reload(certificates: CertificateStore) -> None:

@@ -25,6 +25,9 @@ from postroom.store.sql import Row, Tx
 ROW_LIMIT: Final = 64 * 1024
 """Content up to this lies in the database: one fsync serves row and content."""
 
+PACKED: Final = ".z"
+"""What ends the name of a file that holds its content as zstd frames."""
+
 SPOOL_LIMIT: Final = 256 * 1024
 """A message under reception stays in memory up to this."""
 
@@ -170,7 +173,7 @@ class Blobs:
 
     def path(self, blob: int, sha256: bytes, *, compressed: bool) -> str:
         """The file of a blob with Place.FILE."""
-        name = external(BLOB, blob) + (".z" if compressed else "")
+        name = external(BLOB, blob) + (PACKED if compressed else "")
         return os.path.join(self.folder, f"{sha256[0]:02x}", name)
 
     def new_file(self) -> NewFile:
@@ -197,13 +200,18 @@ class Blobs:
         """Ready `prefix` + the spooled content; the last blob returned is the whole.
 
         A spool in memory becomes one blob. One in a file is not written again: the whole is a
-        rope of the prefix and the file, which is fsynced when this returns.
+        rope of the prefix and the file, which is fsynced when this returns; without a prefix it
+        is the file alone.
         """
         file = spool.take_file()
         if file is None:
             return (await self.make(prefix + spool.content()),)
         body = self._ids.new()
         digest = spool.sha256()
+        if not prefix:
+            path = self.path(body, digest, compressed=False)
+            await asyncio.to_thread(file.keep, path)
+            return (NewBlob(body, digest, spool.size, Place.FILE),)
         whole = await asyncio.to_thread(self._keep, file, body, digest, prefix)
         own = await self.make(prefix)
         tail = NewBlob(body, digest, spool.size, Place.FILE)
@@ -271,6 +279,8 @@ class Blobs:
     def _stored_reader(self, tx: Tx, known: Facts) -> Callable[[int, int], bytes]:
         if known.place is Place.FILE:
             path = self.path(known.id, known.sha256, compressed=bool(known.frames))
+            if not known.frames:
+                return lambda offset, length: self._raw_file(known, path, offset, length)
             return lambda offset, length: self.files.read(path, offset, length)
 
         def from_row(offset: int, length: int) -> bytes:
@@ -278,6 +288,21 @@ class Blobs:
             return bytes(row[0]) if row is not None and row[0] is not None else b""
 
         return from_row
+
+    def _raw_file(self, known: Facts, path: str, offset: int, length: int) -> bytes:
+        try:
+            return self.files.read(path, offset, length)
+        except Corrupt:
+            # Recompression may have replaced it after this snapshot, or these facts, were taken.
+            packed = self.path(known.id, known.sha256, compressed=True)
+            if not self.files.exists(packed):
+                raise
+
+        def reader(at: int, count: int) -> bytes:
+            return self.files.read(packed, at, count)
+
+        table = frames.table_of(self.files.size(packed), known.size, reader)
+        return frames.read(table, reader, known.size, offset, length)
 
     def hashed(self, tx: Tx, known: Facts) -> bytes:
         """The SHA-256 of the content as it lies there, read in pieces."""

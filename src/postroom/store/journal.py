@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from postroom.core.clock import Instant
 from postroom.store import tables
 from postroom.store.sql import Tx
+from postroom.store.units import UNIT_ROWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +35,16 @@ def note(
         at=now,
         actor=actor,
         kind=kind,
-        before=json.dumps(before, separators=(",", ":")).encode(),
+        before=orjson.dumps(before),
     )
 
 
 def since(tx: Tx, account: int, modseq: int, limit: int = 1_000) -> list[Entry]:
     """The entries after `modseq`, oldest first."""
     rows = tx.all(tables.JOURNAL_SINCE, account=account, since=modseq, limit=limit)
-    return [Entry(m, Instant(at), actor, kind, json.loads(b)) for m, at, actor, kind, b in rows]
+    return [Entry(m, Instant(at), actor, kind, orjson.loads(b)) for m, at, actor, kind, b in rows]
 
 
-def prune(tx: Tx, before: Instant) -> int:
-    """Forget entries older than `before`; returns how many."""
-    return tx.run(tables.PRUNE_JOURNAL, before=before)
+def prune(tx: Tx, before: Instant, limit: int = UNIT_ROWS) -> int:
+    """Forget the oldest entries before that moment, some `limit` of them; returns how many."""
+    return tx.run(tables.PRUNE_JOURNAL, before=before, limit=limit)

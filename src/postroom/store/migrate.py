@@ -64,6 +64,7 @@ def migrate_postgres(conninfo: str, schema: str, steps: Sequence[Step]) -> list[
     applied: list[Step] = []
     try:
         with contextlib.closing(pg.connect(conninfo, schema, durable=True)) as db:
+            db.execute("SET lock_timeout = 0")  # another node's migration takes what it takes
             # The key is arbitrary but fixed: "post" in ASCII.
             db.execute("SELECT pg_advisory_lock(1886352244)")
             db.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import itertools
 import queue
 import random
@@ -20,10 +19,12 @@ from typing import Any, Final, ParamSpec, TypeVar, cast
 
 import psycopg
 from psycopg import errors as pg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from postroom.core.errors import Busy, Corrupt, MailError, ShuttingDown, StoreFailed, StoreFull
+from postroom.store.lanes import Lanes
 from postroom.store.sql import Params, Row, Statement
-from postroom.store.units import LANE_LIMITS, Lane, Unit
+from postroom.store.units import Lane, Unit, answerable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,6 +33,9 @@ Listener = Callable[[list[object]], None]
 _WRITERS: Final = 6
 _READERS: Final = 4
 _RERUNS: Final = 8
+_ROUND: Final = 8  # units, of which each lane that waits gets one
+# A server that does not answer is gone; a conninfo that says otherwise is followed.
+_PATIENCE: Final = {"connect_timeout": 10, "tcp_user_timeout": 30_000}
 _RERUN = (pg.SerializationFailure, pg.DeadlockDetected)
 _GONE = (psycopg.OperationalError, psycopg.InterfaceError)
 _FULL = (pg.DiskFull, pg.OutOfMemory, pg.InsufficientResources)
@@ -69,7 +73,7 @@ class PostgresTx:
 def connect(conninfo: str, schema: str, *, durable: bool) -> psycopg.Connection[Row]:
     """Open a connection; without `durable` a commit may lose its last second in a crash."""
     db: psycopg.Connection[Row] = psycopg.connect(
-        conninfo,
+        _patient(conninfo),
         autocommit=True,
         prepare_threshold=3,
         options=f"-c search_path={schema} -c synchronous_commit={'on' if durable else 'off'}"
@@ -77,6 +81,11 @@ def connect(conninfo: str, schema: str, *, durable: bool) -> psycopg.Connection[
     )
     db.prepared_max = 400
     return db
+
+
+def _patient(conninfo: str) -> str:
+    given = conninfo_to_dict(conninfo)
+    return make_conninfo(conninfo, **{k: v for k, v in _PATIENCE.items() if k not in given})
 
 
 def engine_error(error: psycopg.Error) -> MailError:
@@ -113,6 +122,7 @@ class _Connections:
                 self._idle.put(db)
 
     def close(self) -> None:
+        """Close those that nobody uses; the next ones are fresh."""
         with contextlib.suppress(queue.Empty):
             while True:
                 self._idle.get_nowait().close()
@@ -134,11 +144,9 @@ class PostgresDatabase:
         self._listener = listener
         self._connections = _Connections(lambda: connect(conninfo, schema, durable=durable))
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix=f"{schema} reader")
-        self._line: list[tuple[int, int, Callable[[], None]]] = []
-        self._waiting = [0, 0, 0]
-        self._order = itertools.count()
-        self._wake = threading.Condition()
-        self._closing = False
+        self._lanes: Lanes[Callable[[], None]] = Lanes()
+        self._taken = itertools.count(1)
+        self._dropping = threading.Lock()
         self.dropped_notes = 0
         self._writers = [
             threading.Thread(target=self._work, name=f"{schema} writer {n}", daemon=True)
@@ -149,26 +157,17 @@ class PostgresDatabase:
 
     # --- writing ---------------------------------------------------------------------------
 
-    def _put(self, lane: Lane, job: Callable[[], None]) -> None:
-        with self._wake:
-            if self._closing:
-                raise ShuttingDown
-            if self._waiting[lane] >= LANE_LIMITS[lane]:
-                raise Busy(detail=f"{self._waiting[lane]} units wait in lane {lane.name}")
-            self._waiting[lane] += 1
-            heapq.heappush(self._line, (lane, next(self._order), job))
-            self._wake.notify()
-
     def _work(self) -> None:
-        while True:
-            with self._wake:
-                while not self._line:
-                    if self._closing:
-                        return
-                    self._wake.wait()
-                lane, _, job = heapq.heappop(self._line)
-                self._waiting[lane] -= 1
-            job()
+        while self._lanes.wait():
+            if next(self._taken) % _ROUND == 0:
+                self._lanes.next_round()
+            job = self._lanes.take()
+            if job is not None:  # else another thread was quicker
+                job()
+
+    def waiting(self) -> tuple[int, ...]:
+        """How many units wait in each lane."""
+        return self._lanes.waiting()
 
     def _submit(
         self, lane: Lane, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs
@@ -191,30 +190,41 @@ class PostgresDatabase:
             try:
                 result, events = self._run(unit, *args, **kwargs)
             except Exception as error:  # the unit's own error goes to its caller, whatever it is
-                failure = engine_error(error) if isinstance(error, psycopg.Error) else error
+                failure = (
+                    engine_error(error) if isinstance(error, psycopg.Error) else answerable(error)
+                )
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
                 self._loop.call_soon_threadsafe(answer, result, failure, events)
 
-        self._put(lane, job)
+        self._lanes.put(lane, job)
         return future
 
     def _run(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[T, list[object]]:
-        tries = 0
+        reruns = 0
+        fresh = False
         while True:
-            tries += 1
+            begun = False
             try:
                 with (
                     self._connections.one() as db,
                     db.transaction(),
                     db.cursor(binary=True) as cursor,
                 ):
+                    begun = True
                     tx = PostgresTx(cursor)
                     result = unit(tx, *args, **kwargs)
                 return result, tx.events
             except _RERUN:
-                if tries > _RERUNS:
+                reruns += 1
+                if reruns > _RERUNS:
                     raise
-                time.sleep(random.uniform(0, 0.002 * 2**tries))  # noqa: S311 - spread, no secret
+                time.sleep(random.uniform(0, 0.002 * 2**reruns))  # noqa: S311 - spread, no secret
+            except _GONE:
+                if begun or fresh:
+                    raise
+                # The server was restarted under idle connections: once more on a fresh one.
+                self._connections.close()
+                fresh = True
 
     async def write(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._submit(Lane.PERSON, unit, *args, **kwargs)
@@ -229,16 +239,20 @@ class PostgresDatabase:
         def job() -> None:
             try:
                 _, events = self._run(unit, *args, **kwargs)
-            except psycopg.Error:
-                self.dropped_notes += 1
+            except Exception:  # nobody waits for the answer: it is counted, whatever it is
+                self._drop_note()
                 return
             if events:
-                with contextlib.suppress(RuntimeError):
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens
                     self._loop.call_soon_threadsafe(self._listener, events)
 
         try:
-            self._put(Lane.BACKGROUND, job)
+            self._lanes.put(Lane.BACKGROUND, job)
         except (Busy, ShuttingDown):
+            self._drop_note()
+
+    def _drop_note(self) -> None:
+        with self._dropping:
             self.dropped_notes += 1
 
     # --- reading ---------------------------------------------------------------------------
@@ -254,7 +268,8 @@ class PostgresDatabase:
         try:
             return self._snapshot(unit, *args, **kwargs)
         except _GONE:
-            # The server was restarted under an idle connection: once more on a fresh one.
+            # The server was restarted under idle connections: once more on a fresh one.
+            self._connections.close()
             try:
                 return self._snapshot(unit, *args, **kwargs)
             except psycopg.Error as error:
@@ -275,9 +290,7 @@ class PostgresDatabase:
         return []  # PostgreSQL verifies its pages as it reads them, and references by itself
 
     async def close(self) -> None:
-        with self._wake:
-            self._closing = True
-            self._wake.notify_all()
+        self._lanes.close()
         for thread in self._writers:
             await asyncio.to_thread(thread.join)
         await asyncio.to_thread(self._readers.shutdown)

@@ -13,10 +13,11 @@ real schema: a misspelt column fails there and not in the field.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
+
+import orjson
 
 Row = tuple[Any, ...]
 Params = Mapping[str, Any]
@@ -71,7 +72,7 @@ class Statement:
         changed = dict(params)
         for name in (*self.lists, *self.tables):
             value = params[name]
-            changed[name] = json.dumps(value if isinstance(value, list) else list(value))
+            changed[name] = orjson.dumps(value if isinstance(value, list) else list(value)).decode()
         return changed
 
     def for_postgres(self, params: Params) -> Params:

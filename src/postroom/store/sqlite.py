@@ -22,14 +22,15 @@ from typing import Any, Final, ParamSpec, TypeVar
 import apsw
 
 from postroom.core.errors import Busy, Corrupt, MailError, ShuttingDown, StoreFailed, StoreFull
+from postroom.store.lanes import Lanes
 from postroom.store.sql import Params, Row, Statement
 from postroom.store.units import (
     BATCH_SECONDS,
     BATCH_UNITS,
-    LANE_LIMITS,
     WAL_FORCED_CHECKPOINT,
     Lane,
     Unit,
+    answerable,
 )
 
 P = ParamSpec("P")
@@ -39,6 +40,7 @@ Listener = Callable[[list[object]], None]
 _READERS: Final = 4
 _CHECKPOINT_PAGES: Final = 1_000
 _CHECKPOINT_EVERY: Final = 0.5  # seconds
+_BUSY_MS: Final = 10_000  # for a foreign writer, such as a shell of the operator
 _CACHE_KIB: Final = 32 * 1024
 _STATEMENTS_KEPT: Final = 300
 
@@ -78,16 +80,19 @@ def connect(path: str, *, durable: bool, vfs: str | None = None) -> apsw.Connect
     """Open a connection as every part of the house uses it.
 
     `durable` chooses synchronous=FULL: a COMMIT that returned survives a power cut. Without
-    it (NORMAL) the last second may be lost, the file never damaged.
+    it (NORMAL) the last second may be lost, the file never damaged. Raises StoreFailed, Corrupt.
     """
-    db = apsw.Connection(path, vfs=vfs, statementcachesize=_STATEMENTS_KEPT)
-    db.set_busy_timeout(10_000)
-    db.execute("PRAGMA journal_mode=WAL").fetchall()
-    db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-    db.execute("PRAGMA foreign_keys=ON")
-    db.execute("PRAGMA temp_store=MEMORY")
-    db.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
-    db.wal_autocheckpoint(0)  # checkpoints run outside the commit, in a thread of their own
+    with house_errors(), contextlib.ExitStack() as undo:
+        db = apsw.Connection(path, vfs=vfs, statementcachesize=_STATEMENTS_KEPT)
+        undo.callback(db.close, True)
+        db.set_busy_timeout(_BUSY_MS)
+        db.execute("PRAGMA journal_mode=WAL").fetchall()
+        db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        db.execute("PRAGMA foreign_keys=ON")
+        db.execute("PRAGMA temp_store=MEMORY")
+        db.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
+        db.wal_autocheckpoint(0)  # checkpoints run outside the commit, in a thread of their own
+        undo.pop_all()
     return db
 
 
@@ -101,6 +106,15 @@ def engine_error(error: apsw.Error) -> MailError:
     if isinstance(error, (apsw.BusyError, apsw.LockedError)):
         return Busy(detail=detail)
     return StoreFailed(detail=detail)
+
+
+@contextlib.contextmanager
+def house_errors() -> Iterator[None]:
+    """Turn what the engine raises into the house's errors."""
+    try:
+        yield
+    except apsw.Error as error:
+        raise engine_error(error) from error
 
 
 class FileLock:
@@ -163,83 +177,57 @@ class Writer:
         self._vfs = vfs
         self._loop = loop
         self._listener = listener
-        self._lanes: tuple[deque[_Waiting], ...] = (deque(), deque(), deque())
-        self._wake = threading.Condition()
-        self._closing = False
+        self._lanes: Lanes[_Waiting] = Lanes()
         self._lock = FileLock(path + ".lock")
         self._db = connect(path, durable=durable, vfs=vfs)
+        self._usable = True
         self.batches = 0
         self.units = 0
+        self.failed_notes = 0
         self._thread = threading.Thread(target=self._work, name=f"writer {path}", daemon=True)
         self._thread.start()
 
     def put(self, lane: Lane, waiting: _Waiting) -> None:
         """Put a unit in line; raises Busy if the lane is full, ShuttingDown after `close`."""
-        with self._wake:
-            if self._closing:
-                raise ShuttingDown
-            line = self._lanes[lane]
-            if len(line) >= LANE_LIMITS[lane]:
-                raise Busy(detail=f"{len(line)} units wait in lane {lane.name}")
-            line.append(waiting)
-            self._wake.notify()
+        self._lanes.put(lane, waiting)
 
     def waiting(self) -> tuple[int, ...]:
         """How many units wait in each lane."""
-        return tuple(len(line) for line in self._lanes)
+        return self._lanes.waiting()
 
     def close(self) -> None:
         """Finish what waits and stop. Blocks; call it from a thread."""
-        with self._wake:
-            self._closing = True
-            self._wake.notify()
+        self._lanes.close()
         self._thread.join()
 
     # --- in the thread -------------------------------------------------------------------
 
     def _work(self) -> None:
-        while True:
-            with self._wake:
-                while not any(self._lanes):
-                    if self._closing:
-                        self._db.close()
-                        self._lock.close()
-                        return
-                    self._wake.wait()
+        while self._lanes.wait():
             done: list[_Waiting] = []
             events: list[object] = []
-            with self._lock.held():
-                self._shorten_wal()
-                self._batch(done, events)
+            try:
+                with self._lock.held():
+                    self._shorten_wal()
+                    self._batch(done, events)
+            except OSError as refused:  # the lock itself failed: nothing was begun
+                self._fail_waiting(done, StoreFailed(detail=f"the lock: {refused}"))
             self._answer(done, events)
-
-    def _take(self, background_taken: int) -> _Waiting | None:
-        with self._wake:
-            persons, mail, background = self._lanes
-            # One background unit goes with each batch, so that it never starves.
-            if background and (background_taken == 0 or not (persons or mail)):
-                return background.popleft()
-            if persons:
-                return persons.popleft()
-            if mail:
-                return mail.popleft()
-            return None
+        self._db.close()
+        self._lock.close()
 
     def _batch(self, done: list[_Waiting], events: list[object]) -> None:
-        db = self._db
         ends = time.monotonic() + BATCH_SECONDS
-        background = 0
         try:
-            db.execute("BEGIN IMMEDIATE")
-        except apsw.Error as error:
-            self._fail_one_each(done, engine_error(error))
+            self._begin()
+        except MailError as error:
+            self._fail_waiting(done, error)
             return
+        self._lanes.next_round()
         while len(done) < BATCH_UNITS:
-            before = len(self._lanes[Lane.BACKGROUND])
-            waiting = self._take(background)
+            waiting = self._lanes.take()
             if waiting is None:
                 break
-            background += len(self._lanes[Lane.BACKGROUND]) < before
             done.append(waiting)
             if not self._try(waiting, events):
                 # The engine gave up the whole batch (full, I/O error): each unit alone.
@@ -250,6 +238,13 @@ class Writer:
                 break
         self._commit(done, events)
 
+    def _begin(self) -> None:
+        if not self._usable:
+            self._db = connect(self._path, durable=self._durable, vfs=self._vfs)
+            self._usable = True
+        with house_errors():
+            self._db.execute("BEGIN IMMEDIATE")
+
     def _try(self, waiting: _Waiting, events: list[object]) -> bool:
         """Run one unit under a savepoint; False if the engine left the transaction."""
         db = self._db
@@ -259,10 +254,12 @@ class Writer:
             waiting.result = waiting.run(tx)
             db.execute("RELEASE unit")
         except Exception as error:  # the unit's own error goes to its caller, whatever it is
-            waiting.error = engine_error(error) if isinstance(error, apsw.Error) else error
-            if not db.in_transaction:
-                return False
+            waiting.error = (
+                engine_error(error) if isinstance(error, apsw.Error) else answerable(error)
+            )
             try:
+                if not db.in_transaction:
+                    return False
                 db.execute("ROLLBACK TO unit")
                 db.execute("RELEASE unit")
             except apsw.Error:
@@ -277,11 +274,26 @@ class Writer:
         except apsw.Error as error:
             self._roll_back()
             events.clear()
-            failure = engine_error(error)
             for waiting in done:
-                waiting.error = waiting.error or failure
+                waiting.error = waiting.error or engine_error(error)
+            self._bury()
         self.batches += 1
         self.units += len(done)
+
+    def _bury(self) -> None:
+        """Write something harmless over a commit that failed.
+
+        If only its sync failed, it lies in the WAL whole, and whoever opens the store after a
+        crash would take it for kept, although its units were told otherwise. Any later commit
+        overwrites it; this one does so at once, as far as the disk lets it.
+        """
+        try:
+            self._begin()
+            version = self._db.pragma("user_version")
+            self._db.pragma("user_version", 1 - min(version, 1))
+            self._db.execute("COMMIT")
+        except (apsw.Error, MailError):
+            self._roll_back()  # those who were here were told already, and the next will be
 
     def _each_alone(self, done: list[_Waiting], events: list[object]) -> None:
         self._roll_back()
@@ -289,38 +301,47 @@ class Writer:
             waiting.error = None
             own: list[object] = []
             try:
-                self._db.execute("BEGIN IMMEDIATE")
-            except apsw.Error as error:
-                waiting.error = engine_error(error)
+                self._begin()
+            except MailError as error:
+                waiting.error = error
                 continue
             if self._try(waiting, own):
                 self._commit([waiting], own)
-                if waiting.error is None:
-                    events += own
+                events += own
             else:
                 self._roll_back()
 
-    def _fail_one_each(self, done: list[_Waiting], failure: MailError) -> None:
-        while (waiting := self._take(0)) is not None:
-            waiting.error = failure
+    def _fail_waiting(self, done: list[_Waiting], failure: MailError) -> None:
+        """Answer a batch of those who wait: the store cannot even begin."""
+        while len(done) < BATCH_UNITS and (waiting := self._lanes.take()) is not None:
+            waiting.error = type(failure)(detail=failure.detail)  # each caller raises its own
             done.append(waiting)
 
     def _roll_back(self) -> None:
-        if self._db.in_transaction:
-            try:
+        try:
+            if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            except apsw.Error:
-                # A connection that cannot even roll back is replaced by a fresh one.
-                self._db.close(True)
-                self._db = connect(self._path, durable=self._durable, vfs=self._vfs)
+        except apsw.Error:
+            # A connection that cannot even roll back is given up; the next unit opens another.
+            self._db.close(True)
+            self._usable = False
 
     def _shorten_wal(self) -> None:
-        """Past the bound, the lock holder restarts the WAL itself: readers lag, not the disk."""
+        """Past the bound, the lock holder restarts the WAL itself.
+
+        It does not wait for readers, as all who write wait for it: the next holder tries again.
+        """
         try:
-            if os.stat(self._path + "-wal").st_size > WAL_FORCED_CHECKPOINT:
+            if os.stat(self._path + "-wal").st_size <= WAL_FORCED_CHECKPOINT:
+                return
+        except OSError:
+            return  # there is no WAL yet; what else is wrong with it, the commit will say
+        with contextlib.suppress(apsw.Error):  # readers, or a disk that fails: the WAL keeps all
+            try:
+                self._db.set_busy_timeout(0)
                 self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        except (FileNotFoundError, apsw.Error):
-            return  # no WAL yet, or busy readers: the next holder tries again
+            finally:
+                self._db.set_busy_timeout(_BUSY_MS)
 
     def _answer(self, done: list[_Waiting], events: list[object]) -> None:
         try:
@@ -331,9 +352,11 @@ class Writer:
     def _deliver(self, done: list[_Waiting], events: list[object]) -> None:
         for waiting in done:
             future = waiting.future
-            if future is None or future.done():
+            if future is None:
+                self.failed_notes += waiting.error is not None
+            elif future.done():
                 continue
-            if waiting.error is not None:
+            elif waiting.error is not None:
                 future.set_exception(waiting.error)
             else:
                 future.set_result(waiting.result)
@@ -358,8 +381,8 @@ class Checkpointer:
             try:
                 if os.stat(self._path + "-wal").st_size < bound or not self._lock.try_hold():
                     continue
-            except FileNotFoundError:
-                continue
+            except OSError:
+                continue  # there is no WAL yet, or the disk fails: the next round looks again
             try:
                 self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             except apsw.Error:
@@ -395,7 +418,12 @@ class SqliteDatabase:
         self._inline = self._reader()
         self._pool = ThreadPoolExecutor(_READERS, thread_name_prefix="reader")
         self._idle: deque[apsw.Connection] = deque()
-        self.dropped_notes = 0
+        self._dropped_notes = 0
+
+    @property
+    def dropped_notes(self) -> int:
+        """Notes that found no place in line, or failed."""
+        return self._dropped_notes + self.writer.failed_notes
 
     def _reader(self) -> apsw.Connection:
         db = connect(self._path, durable=self._durable, vfs=self._vfs)
@@ -422,7 +450,7 @@ class SqliteDatabase:
         try:
             self.writer.put(Lane.BACKGROUND, _Waiting(lambda tx: unit(tx, *args, **kwargs), None))
         except (Busy, ShuttingDown):
-            self.dropped_notes += 1
+            self._dropped_notes += 1
 
     async def read(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return _snapshot(self._inline, unit, *args, **kwargs)
@@ -468,12 +496,10 @@ class SqliteDatabase:
 
 def _snapshot(db: apsw.Connection, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Run a read on one snapshot of the store."""
-    try:
+    with house_errors():
         db.execute("BEGIN")
         try:
             return unit(SqliteTx(db), *args, **kwargs)
         finally:
             if db.in_transaction:
                 db.execute("COMMIT")
-    except apsw.Error as error:
-        raise engine_error(error) from error

@@ -8,6 +8,7 @@ under way.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import dataclass
 from typing import Final
@@ -17,7 +18,7 @@ from sqlalchemy import MetaData
 from postroom.core.clock import Instant
 from postroom.core.errors import Malformed
 from postroom.core.ids import BLOB, internal, made_at
-from postroom.store.blobs import Blobs, Facts, Place
+from postroom.store.blobs import PACKED, Blobs, Facts, Place
 from postroom.store.files import is_unfinished
 from postroom.store.sql import Statement, Tx, sql
 from postroom.store.tables import BLOBS_KNOWN
@@ -64,7 +65,10 @@ def statements(metadata: MetaData) -> Sweep:
             SELECT id, sha256, size, stored, place, frames FROM blob
             WHERE orphan_since <= :before AND NOT ({referred}) ORDER BY orphan_since LIMIT :limit
         """),
-        remove=sql("DELETE FROM blob WHERE id IN {ids}"),
+        # The mark is asked for again: a reuse may have cleared it while this waited for its row.
+        remove=sql("""
+            DELETE FROM blob WHERE id IN {ids} AND orphan_since <= :before RETURNING id
+        """),
     )
 
 
@@ -81,10 +85,13 @@ def mark(tx: Tx, sweep: Sweep, after: int, now: Instant) -> int | None:
 
 def remove(tx: Tx, sweep: Sweep, now: Instant, grace: int = DAY) -> list[Facts]:
     """Delete rows whose mark is older than `grace`; their files are the caller's afterwards."""
-    rows = tx.all(sweep.condemned, before=now - grace, limit=PAGE)
-    if rows:
-        tx.run(sweep.remove, ids=[row[0] for row in rows])
-    return [Facts(i, sha, size, stored, Place(p), f) for i, sha, size, stored, p, f in rows]
+    before = now - grace
+    rows = tx.all(sweep.condemned, before=before, limit=PAGE)
+    if not rows:
+        return []
+    gone = {row[0] for row in tx.all(sweep.remove, ids=[row[0] for row in rows], before=before)}
+    found = [Facts(i, sha, size, stored, Place(p), f) for i, sha, size, stored, p, f in rows]
+    return [known for known in found if known.id in gone]
 
 
 async def sweep(mail: Database, blobs: Blobs, statements_: Sweep, now: Instant) -> int:
@@ -94,7 +101,7 @@ async def sweep(mail: Database, blobs: Blobs, statements_: Sweep, now: Instant) 
         after = await mail.write_later(mark, statements_, after, now)
     gone = 0
     while removed := await mail.write_later(remove, statements_, now):
-        blobs.remove_files(removed)
+        await asyncio.to_thread(blobs.remove_files, removed)
         gone += len(removed)
     await clear_strays(mail, blobs, now)
     return gone
@@ -103,37 +110,49 @@ async def sweep(mail: Database, blobs: Blobs, statements_: Sweep, now: Instant) 
 async def clear_strays(mail: Database, blobs: Blobs, now: Instant) -> int:
     """Remove files that no row knows and that are older than a day; returns how many.
 
-    They come from units that failed and from processes that were killed.
+    They come from units that failed and from processes that were killed. A raw file whose row
+    says that the compressed one is to be read is one too.
     """
     removed = 0
-    for name in blobs.files.listdir(blobs.folder):
+    for name in await asyncio.to_thread(blobs.files.listdir, blobs.folder):
         folder = os.path.join(blobs.folder, name)
-        strays = [f for f in blobs.files.listdir(folder) if _is_old(f, now)]
+        names = await asyncio.to_thread(blobs.files.listdir, folder)
+        old = {file: blob for file in names if (blob := _old(file, now)) is not None}
         if name != "new":
-            known = await mail.read(_known, strays)
-            strays = [f for f in strays if is_unfinished(f) or _blob_of(f) not in known]
-        for stray in strays:
-            removed += blobs.files.unlink(os.path.join(folder, stray))
+            needed = await mail.read_much(_needed, list(old.items()))
+            old = {file: blob for file, blob in old.items() if file not in needed}
+        removed += await asyncio.to_thread(_unlink, blobs, [os.path.join(folder, f) for f in old])
     return removed
 
 
-def _known(tx: Tx, names: list[str]) -> frozenset[int]:
-    ids = [blob for name in names if (blob := _blob_of(name)) is not None]
-    return frozenset(row[0] for row in tx.all(BLOBS_KNOWN, ids=ids))
+def _unlink(blobs: Blobs, paths: list[str]) -> int:
+    return sum(map(blobs.files.unlink, paths))
+
+
+def _needed(tx: Tx, files: list[tuple[str, int]]) -> frozenset[str]:
+    """Of these files, those that a row leads to, or may soon."""
+    compressed: dict[int, int] = dict(tx.all(BLOBS_KNOWN, ids=sorted({blob for _, blob in files})))
+    # A compressed file beside a raw row stays: recompression may be about to change the row.
+    return frozenset(
+        name
+        for name, blob in files
+        if blob in compressed and (name.endswith(PACKED) or not compressed[blob])
+    )
 
 
 def _blob_of(name: str) -> int | None:
     try:
-        return internal(BLOB, name.removesuffix(".z"))
+        return internal(BLOB, name.removesuffix(PACKED))
     except Malformed:
         return None
 
 
-def _is_old(name: str, now: Instant) -> bool:
+def _old(name: str, now: Instant) -> int | None:
+    """The blob of a file, if it was made more than a day ago."""
     blob = _blob_of(name)
     # A name that is no id is an unfinished write of this or an earlier process; the instance's
     # lock makes sure that at start no other process writes, so `server` clears those then.
-    return blob is not None and made_at(blob) < now - DAY
+    return blob if blob is not None and made_at(blob) < now - DAY else None
 
 
 def clear_unfinished(blobs: Blobs) -> int:

@@ -61,7 +61,9 @@ BLOBS_AFTER = sql("""
     SELECT id, sha256, size, stored, place, frames, orphan_since
     FROM blob WHERE id > :after ORDER BY id LIMIT :limit
 """)
-BLOBS_KNOWN = sql("SELECT id FROM blob WHERE id IN {ids}")
+BLOBS_KNOWN = sql("""
+    SELECT id, CASE WHEN length(frames) > 0 THEN 1 ELSE 0 END FROM blob WHERE id IN {ids}
+""")
 CLEAR_ORPHAN = sql("UPDATE blob SET orphan_since = NULL WHERE id = :id AND orphan_since > 0")
 YOUNG_RAW = sql("""
     SELECT id, sha256, size, place FROM blob
@@ -82,4 +84,7 @@ JOURNAL_SINCE = sql("""
     SELECT modseq, at, actor, kind, before FROM journal
     WHERE account = :account AND modseq > :since ORDER BY modseq LIMIT :limit
 """)
-PRUNE_JOURNAL = sql("DELETE FROM journal WHERE at < :before")
+PRUNE_JOURNAL = sql("""
+    DELETE FROM journal
+    WHERE at IN (SELECT at FROM journal WHERE at < :before ORDER BY at LIMIT :limit)
+""")

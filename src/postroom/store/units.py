@@ -32,6 +32,16 @@ UNIT_ROWS: Final = 2_000
 """How many single rows a unit may touch; larger work is a resumable job of units."""
 
 
+def answerable(error: Exception) -> Exception:
+    """A unit's own error in a form that a future takes: a StopIteration would end its caller's
+    coroutine, so futures refuse it."""
+    if not isinstance(error, StopIteration):
+        return error
+    answer = RuntimeError("the unit ran out of something that it iterates over, such as ids")
+    answer.__cause__ = error
+    return answer
+
+
 class Database(Protocol):
     """One of the stores `mail`, `state`, `index`, on either engine."""
 

@@ -86,8 +86,9 @@ ACCOUNT_BY_KEY = sql(f"""
 """)
 ACCOUNT_BY_ID = sql(f"SELECT {_ACCOUNT} FROM {_JOINED} WHERE a.id = :id")
 ACCOUNTS = sql(f"""
-    SELECT {_ACCOUNT} FROM {_JOINED} WHERE d.name = :domain OR :domain = '' ORDER BY d.name,
-        a.local_key LIMIT :limit
+    SELECT {_ACCOUNT} FROM {_JOINED}
+    WHERE a.kind <> 'gone' AND (d.name = :domain OR :domain = '')
+    ORDER BY d.name, a.local_key LIMIT :limit
 """)
 # What RCPT asks, in one statement: the account's id and whether it may receive.
 DELIVERY_TARGET = sql("""

@@ -23,7 +23,7 @@ def empty_doomed(tx: Tx, now: Instant, retention: int) -> bool:
         return True
     pick = Pick(uids[0], uids[-1])
     tx.run(
-        tables.TO_RECOVERABLE,
+        pick.on(tables.TO_RECOVERABLE),
         **pick.params(box),
         account=account,
         path=name,

@@ -100,13 +100,22 @@ class Tree:
 
     def below(self, box: int) -> list[Mailbox]:
         """Every mailbox under it, parents before children."""
-        found: list[Mailbox] = []
-        waiting = list(self.children(box))
+        return [child for child, _ in self._below(box)]
+
+    def height(self, box: int) -> int:
+        """How many levels lie under it."""
+        return max((level for _, level in self._below(box)), default=0)
+
+    def _below(self, box: int) -> Iterator[tuple[Mailbox, int]]:
+        seen = {box}  # damaged parents may lead in a circle
+        waiting = [(child, 1) for child in self.children(box)]
         while waiting:
-            child = waiting.pop()
-            found.append(child)
-            waiting += self.children(child.id)
-        return found
+            child, level = waiting.pop()
+            if child.id in seen:
+                continue
+            seen.add(child.id)
+            yield child, level
+            waiting += [(below, level + 1) for below in self.children(child.id)]
 
     def find(self, path: str) -> Mailbox:
         """The mailbox at a path; raises NotFound."""
@@ -129,10 +138,10 @@ def split(path: str) -> list[str]:
     if len(names) > DEPTH:
         raise Malformed("Mailboxes do not nest that deep")
     for name in names:
-        if not name or name != name.strip() or len(name.encode()) > NAME_OCTETS:
-            raise Malformed("A mailbox name is empty, padded or too long")
         if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name):
             raise Malformed("A mailbox name may not hold control characters")
+        if not name or name != name.strip() or len(name.encode()) > NAME_OCTETS:
+            raise Malformed("A mailbox name is empty, padded or too long")
     return names
 
 
@@ -242,6 +251,8 @@ def rename(
         raise AlreadyExists("A mailbox of that name is there")
     if target.startswith(boxes.path(box.id) + SEPARATOR):
         raise NotAllowed("A mailbox cannot be put below itself")
+    if len(names) + boxes.height(box.id) > DEPTH:
+        raise Malformed("Mailboxes do not nest that deep")
     parent = 0
     above = SEPARATOR.join(names[:-1])
     if above:
@@ -275,7 +286,7 @@ def delete(tx: Tx, account: int, path: str, now: Instant, actor: int) -> Mailbox
         raise NotAllowed("INBOX cannot be deleted")
     if boxes.children(box.id):
         raise InUse("Mailboxes lie below this one")
-    tx.run(tables.DOOM, id=box.id, modseq=change.modseq)
+    tx.run(tables.DOOM, id=box.id, path=boxes.path(box.id), modseq=change.modseq)
     tx.run(
         tables.ADD_TOMBSTONE,
         account=account,

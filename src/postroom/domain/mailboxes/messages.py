@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from postroom.domain.mailboxes.change import Change, begin
 from postroom.domain.mailboxes.folders import Mailbox
 from postroom.formats.parsed import Parsed
 from postroom.store import blobs
-from postroom.store.sql import Tx
+from postroom.store.sql import Statement, Tx
 
 SYSTEM_ACTOR: Final = 0
 ALL: Final = (1 << 63) - 1
@@ -80,14 +80,22 @@ class Pick:
         """The choice of just these, in ascending order and not empty."""
         return cls(uids[0], uids[-1], None if len(uids) == 1 else uids)
 
+    def on(self, picking: tables.Picking) -> Statement:
+        """The form of a statement that this choice takes."""
+        return picking.by_range if self.uids is None else picking.by_list
+
+    def up_to(self, last: int) -> Pick:
+        """The choice without what lies beyond `last`."""
+        if self.last <= last:
+            return self
+        listed = None if self.uids is None else [uid for uid in self.uids if uid <= last]
+        return Pick(self.first, last, listed)
+
     def params(self, box: int) -> dict[str, Any]:
-        return {
-            "mailbox": box,
-            "first": self.first,
-            "last": self.last,
-            "sparse": int(self.uids is not None),
-            "uids": self.uids if self.uids is not None else (),
-        }
+        """What that form is given."""
+        if self.uids is None:
+            return {"mailbox": box, "first": self.first, "last": self.last}
+        return {"mailbox": box, "uids": self.uids}
 
 
 # --- in ---------------------------------------------------------------------------------------
@@ -260,13 +268,15 @@ def set_flags(
     limit = change.modseq if unchanged_since is None else unchanged_since
     failed: tuple[int, ...] = ()
     if unchanged_since is not None:
-        late = tx.all(tables.LATER_CHANGED, **params, unchanged_since=limit)
+        late = tx.all(pick.on(tables.LATER_CHANGED), **params, unchanged_since=limit)
         failed = tuple(row[0] for row in late)
     groups: list[tuple[int, tuple[int, ...]]] = []
     same: list[tuple[int, tuple[int, ...]]] = []
     was: list[tuple[int, str]] = []
     unseen = deleted = 0
-    for old, listed, count in tx.all(tables.GROUPED_FLAGS, **params, unchanged_since=limit):
+    for old, listed, count in tx.all(
+        pick.on(tables.GROUPED_FLAGS), **params, unchanged_since=limit
+    ):
         uids = tuple(sorted(map(int, listed.split(","))))
         new = (old & ~remove) | add
         if new == old:
@@ -274,9 +284,10 @@ def set_flags(
             continue
         # Only one group may be contiguous; with several, the list keeps them apart. `flags`
         # in the statement does too, so a group that was changed is not met again.
+        chosen = pick if not failed else Pick.of(uids)
         tx.run(
-            tables.SET_FLAGS,
-            **(params if not failed else Pick.of(uids).params(box_id)),
+            chosen.on(tables.SET_FLAGS),
+            **chosen.params(box_id),
             old=old,
             flags=new,
             modseq=change.modseq,
@@ -293,8 +304,10 @@ def set_flags(
     return Flagged(reached, tuple(groups), tuple(same), failed)
 
 
-def compressed(uids: Iterable[int]) -> str:
+def compressed(uids: Sequence[int]) -> str:
     """Ascending numbers as ranges: 1:3,7."""
+    if len(uids) > 1 and uids[-1] - uids[0] == len(uids) - 1:
+        return f"{uids[0]}:{uids[-1]}"  # no gap: most choices of many
     pieces: list[str] = []
     first = last = 0
     for uid in uids:
@@ -347,7 +360,7 @@ def copy(
 
 
 def _existing(tx: Tx, box_id: int, pick: Pick) -> tuple[int, ...]:
-    rows = tx.all(tables.FLAGS, **pick.params(box_id), limit=ALL)
+    rows = tx.all(pick.on(tables.FLAGS), **pick.params(box_id), limit=ALL)
     return tuple(row[0] for row in rows)
 
 
@@ -363,13 +376,14 @@ def _copy(
 ) -> Copied:
     if not source:
         return Copied(target.uidvalidity, (), (), change.modseq - 1)
+    pick = pick.up_to(source[-1])
     total, unseen, deleted, size = _counted(tx, box_id, pick)
     quota.check(change, size, total)
     base = _count(
         tx, change, target.id, uids=total, total=total, unseen=unseen, deleted=deleted, size=size
     )
     tx.run(
-        tables.COPY_PLACEMENTS,
+        pick.on(tables.COPY_PLACEMENTS),
         **pick.params(box_id),
         target=target.id,
         base=base,
@@ -381,7 +395,7 @@ def _copy(
 
 
 def _counted(tx: Tx, box_id: int, pick: Pick) -> tuple[int, int, int, int]:
-    row = tx.one(tables.COUNTED, **pick.params(box_id))
+    row = tx.one(pick.on(tables.COUNTED), **pick.params(box_id))
     total, unseen, deleted, size = row if row is not None else (0, 0, 0, 0)
     return int(total), int(unseen), int(deleted), int(size)
 
@@ -405,7 +419,8 @@ def move(
     source = _existing(tx, box_id, pick)
     moved = _copy(tx, change, box_id, target, pick, source, UNLIMITED, now)
     if source:
-        remove(tx, change, box_id, pick, now)
+        # The target may be the same mailbox: what came to lie there is not to go.
+        remove(tx, change, box_id, pick.up_to(source[-1]), now)
     before = {
         "box": box_id,
         "uids": compressed(source),
@@ -420,8 +435,14 @@ def remove(tx: Tx, change: Change, box_id: int, pick: Pick, now: Instant) -> Non
     """Take placements away within a change: tombstones, counters, quota."""
     params = pick.params(box_id)
     total, unseen, deleted, size = _counted(tx, box_id, pick)
-    tx.run(tables.TO_TOMBSTONES, **params, account=change.account, modseq=change.modseq, now=now)
-    tx.run(tables.REMOVE_PLACEMENTS, **params)
+    tx.run(
+        pick.on(tables.TO_TOMBSTONES),
+        **params,
+        account=change.account,
+        modseq=change.modseq,
+        now=now,
+    )
+    tx.run(pick.on(tables.REMOVE_PLACEMENTS), **params)
     _count(tx, change, box_id, total=-total, unseen=-unseen, deleted=-deleted, size=-size)
     change.touch(Type.EMAIL | Type.MAILBOX, octets=-size, messages=-total)
 
@@ -450,12 +471,12 @@ def expunge(
     time; RFC 3501 §6.4.3. Raises NotFound.
     """
     change = begin(tx, account)
-    folders.get(tx, box_id)
+    _own(tx, account, box_id)
     gone = _existing(tx, box_id, pick)
     if gone:
         path = folders.tree(tx, account).path(box_id)
         tx.run(
-            tables.TO_RECOVERABLE,
+            pick.on(tables.TO_RECOVERABLE),
             **pick.params(box_id),
             account=account,
             path=path,

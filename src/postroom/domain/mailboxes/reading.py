@@ -130,28 +130,50 @@ class Full(NamedTuple):
 
 def flags(tx: Tx, box: int, pick: Pick, limit: int = ALL) -> list[tuple[int, int, int]]:
     """(uid, flags, modseq) of the picked messages, ascending."""
-    return tx.all(tables.FLAGS, **pick.params(box), limit=limit)
+    return tx.all(pick.on(tables.FLAGS), **pick.params(box), limit=limit)
 
 
 def brief(tx: Tx, box: int, pick: Pick, limit: int = ALL) -> list[Brief]:
     """Placements of the picked messages, ascending, at most `limit`."""
     make: Callable[[tuple[int, ...]], Brief] = Brief._make
-    return [make(row) for row in tx.all(tables.BRIEF, **pick.params(box), limit=limit)]
+    return [make(row) for row in tx.all(pick.on(tables.BRIEF), **pick.params(box), limit=limit)]
 
 
 def brief_rows(tx: Tx, box: int, pick: Pick, limit: int = ALL) -> list[Row]:
     """Rows in the shape of `Brief`, as bare tuples: for those who send thousands."""
-    return tx.all(tables.BRIEF, **pick.params(box), limit=limit)
+    return tx.all(pick.on(tables.BRIEF), **pick.params(box), limit=limit)
+
+
+def meta_rows(tx: Tx, box: int, pick: Pick, limit: int = ALL) -> list[Row]:
+    """Rows in the shape of `Full` up to its structure: what a listing asks for."""
+    return tx.all(pick.on(tables.META), **pick.params(box), limit=limit)
 
 
 def full_rows(tx: Tx, box: int, pick: Pick, limit: int = ALL) -> list[Row]:
     """Rows in the shape of `Full`, as bare tuples: for those who send thousands."""
-    return tx.all(tables.FULL, **pick.params(box), limit=limit)
+    return tx.all(pick.on(tables.FULL), **pick.params(box), limit=limit)
 
 
 def full(tx: Tx, box: int, pick: Pick, limit: int = ALL) -> list[Full]:
     """Placements with their parse, ascending, at most `limit`."""
-    return [Full._make(row) for row in tx.all(tables.FULL, **pick.params(box), limit=limit)]
+    return [
+        Full._make(row) for row in tx.all(pick.on(tables.FULL), **pick.params(box), limit=limit)
+    ]
+
+
+class Searched(NamedTuple):
+    """What SEARCH looks at beside the placement; None where the parse is missing."""
+
+    uid: int
+    subject: str | None
+    sent_at: int | None
+    header_size: int | None
+    thread: int
+
+
+def searched(tx: Tx, box: int, pick: Pick) -> list[Searched]:
+    """The parsed columns of the picked messages, ascending."""
+    return [Searched._make(row) for row in tx.all(pick.on(tables.SEARCHED), **pick.params(box))]
 
 
 def threads_of(tx: Tx, messages: list[int]) -> dict[int, int]:
@@ -174,6 +196,17 @@ def recent_floor(tx: Tx, box: int) -> int:
     """In `state`: UIDs from here on no session has been told of. RFC 3501 §2.3.2."""
     row = tx.one(tables.RECENT_FLOOR, mailbox=box)
     return int(row[0]) if row is not None else 1
+
+
+def recent_floors(tx: Tx, boxes: list[int]) -> dict[int, int]:
+    """`recent_floor` of many mailboxes; those that nobody has opened yet are not in it."""
+    return dict(tx.all(tables.RECENT_FLOORS, ids=boxes))
+
+
+def count_from(tx: Tx, box: int, first: int) -> int:
+    """How many messages have a UID of at least `first`."""
+    row = tx.one(tables.COUNT_FROM, mailbox=box, first=first)
+    return int(row[0]) if row is not None else 0
 
 
 def raise_recent(tx: Tx, box: int, floor: int) -> None:

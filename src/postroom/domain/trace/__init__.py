@@ -6,11 +6,12 @@ JSON, compressed, with a version in front.
 
 from __future__ import annotations
 
-import json
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+import orjson
 import zstandard
 
 from postroom.core.clock import Instant
@@ -22,6 +23,18 @@ VERSION: Final = 1
 _RECORD_LIMIT: Final = 4 * 1024 * 1024
 _KEY_LENGTH: Final = 400
 _KEYS: Final = 200
+
+
+class _Tools(threading.local):
+    """Compressors are made once and are not shared between threads."""
+
+    def __init__(self) -> None:
+        self.compressor = zstandard.ZstdCompressor(level=1)
+        self.decompressor = zstandard.ZstdDecompressor()
+
+
+_tools = _Tools()
+_PREFIX: Final = bytes((VERSION,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +58,7 @@ def address_key(address: str) -> str:
 
 def pack(record: dict[str, Any]) -> bytes:
     """The record as it is kept: made before the unit, so that the lock is not held for it."""
-    text = json.dumps(record, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
-    return bytes((VERSION,)) + zstandard.compress(text, 1)
+    return _PREFIX + _tools.compressor.compress(orjson.dumps(record))
 
 
 def _unpacked(packed: bytes) -> dict[str, Any]:
@@ -55,7 +67,7 @@ def _unpacked(packed: bytes) -> dict[str, Any]:
     try:
         if zstandard.frame_content_size(packed[1:]) > _RECORD_LIMIT:
             raise Corrupt(detail="a trace beyond its bound")
-        record: dict[str, Any] = json.loads(zstandard.decompress(packed[1:]))
+        record: dict[str, Any] = orjson.loads(_tools.decompressor.decompress(packed[1:]))
     except (zstandard.ZstdError, ValueError) as error:
         raise Corrupt(detail=f"a trace does not unpack: {error}") from error
     return record

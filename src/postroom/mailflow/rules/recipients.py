@@ -85,5 +85,5 @@ def room(facts: Facts, policy: Policy, to: Recipient | None) -> Verdict | None:
         OverQuota,
         "the account has no room for a message of this size",
         code=452,
-        setting="quota.octets",
+        setting=found.setting,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final
 
@@ -16,7 +16,8 @@ from postroom.net.connection import Connection, Peer
 from postroom.protocols.imap import replies
 from postroom.protocols.imap.commands import anytime, signin
 from postroom.protocols.imap.commands.copy import NoTarget
-from postroom.protocols.imap.session import Session, Shared, State
+from postroom.protocols.imap.pace import Pace
+from postroom.protocols.imap.session import Session, Shared, State, Verb
 from postroom.protocols.imap.verbs import VERBS
 from postroom.wire.imap import (
     BEFORE_SIGN_IN,
@@ -46,9 +47,10 @@ HIGH_WATER: Final = 48 * 1024
 """Octets that wait while a command is carried out; beyond, the peer waits."""
 
 BEFORE_SIGN_IN_SECONDS: Final = 60.0
-IDLE_SECONDS: Final = 1800.0  # RFC 3501 §5.4: at least 30 minutes
+IDLE_SECONDS: Final = 1800.0  # RFC 3501 §5.4: at least 30 minutes; of IDLE as well: RFC 2177 §3
 COMPARE_SECONDS: Final = 30.0  # hints may be lost: an idling session looks for itself
 BAD_COMMANDS: Final = 20
+"""Errors in a row, or before sign-in in all, after which a peer is shown out."""
 
 _log: Final = structlog.get_logger("postroom.imap")
 
@@ -67,15 +69,16 @@ class ImapServer:
 class ImapConnection:
     """One connection. Commands run one after the other in a task that lives while there is work.
 
-    An idling session has no task: the bus calls, and a short one tells what changed.
+    There is one task at most, so nothing here runs beside itself. An idling session has none:
+    the bus calls, and a short one tells what changed.
     """
 
     __slots__ = (
         "_connection",
         "_draining",
-        "_dropped",
         "_ended",
         "_hinted",
+        "_idle_until",
         "_paused",
         "_receiver",
         "_session",
@@ -91,12 +94,12 @@ class ImapConnection:
         self._receiver = Receiver(Budget(BUDGET_BEFORE), BEFORE_SIGN_IN)
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
-        self._unwatch: Callable[[], None] | None = None
+        self._unwatch: tuple[Callable[[], None], ...] = ()
         self._paused = False
         self._draining = False
-        self._ended = False
-        self._hinted = False
-        self._dropped = False
+        self._ended = False  # the peer sends no more
+        self._hinted = False  # something may have changed that this idling session has to tell
+        self._idle_until = 0.0  # the loop's time at which an IDLE has lasted too long
 
     # --- for the session -------------------------------------------------------------------------
 
@@ -119,11 +122,11 @@ class ImapConnection:
 
     def on_bytes(self, data: bytes) -> None:
         receiver = self._receiver
-        # A piece at a time, so that a burst of pipelined commands stays within the budget.
         receiver.feed(data)
         if self._task is None:
-            self._start(self._work())
+            self._start()
         elif receiver.buffered > HIGH_WATER and not self._paused and self._connection is not None:
+            # A burst of pipelined commands stays within the budget: TCP holds the rest.
             self._paused = True
             self._connection.pause()
 
@@ -134,8 +137,10 @@ class ImapConnection:
 
     def on_timeout(self) -> None:
         session = self._session
-        if session.idling is not None and session.selected is not None:
-            self._look()  # hints may be lost: compare, and wait on
+        if session.state is not State.NOT_SIGNED_IN and self._task is not None:
+            return  # at work; `_rest` sets the next timeout
+        if session.idling is not None and asyncio.get_running_loop().time() < self._idle_until:
+            self._doubt()
             return
         session.tell(None, "BYE", "You were silent for too long")
         self._close()
@@ -157,23 +162,32 @@ class ImapConnection:
 
     # --- work ------------------------------------------------------------------------------------
 
-    def _start(self, work: Coroutine[object, object, None]) -> None:
-        self._task = asyncio.get_running_loop().create_task(work)
+    def _start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._work())
 
     async def _work(self) -> None:
+        """All that can be done now: what the peer said, then what others did."""
         session = self._session
+        pace = Pace(self._shared.clock)
         try:
-            while self._connection is not None and (event := self._receiver.next()) is not None:
-                await self._event(event)
-                if session.state is State.LOGOUT or session.bad >= BAD_COMMANDS:
-                    if session.bad >= BAD_COMMANDS:
-                        session.tell(None, "BYE", "Too many errors")
+            while self._connection is not None:
+                if (event := self._receiver.next()) is not None:
+                    await self._event(event)
+                elif self._hinted:
+                    await self._look()
+                else:
+                    return
+                if session.bad >= BAD_COMMANDS:
+                    session.tell(None, "BYE", "Too many errors")
+                    session.state = State.LOGOUT
+                if session.state is State.LOGOUT:
                     self._close()
                     return
                 if self._draining and session.appending is None:
-                    self._say_bye()
                     return
                 await self.drain()
+                if pace.over:  # a burst of small commands never waits by itself
+                    await pace.rest()
         except ConnectionLost:
             pass  # on_lost has been told
         except Exception:
@@ -187,19 +201,22 @@ class ImapConnection:
         """The work is done for now: wait for the peer, for so long."""
         self._task = None
         connection = self._connection
-        if connection is None:
+        if connection is None or connection.is_closing:
             return
+        session = self._session
         if self._ended:
             self._close()
             return
-        session = self._session
+        if self._draining and session.appending is None:
+            self._say_bye()
+            return
         if session.state is not State.NOT_SIGNED_IN:
             connection.set_timeout(COMPARE_SECONDS if session.idling else IDLE_SECONDS)
         if self._paused:
             self._paused = False
-            connection.resume()
-        if self._hinted:
-            self._look()
+            connection.resume()  # may bring bytes, and with them the next task, at once
+        if self._hinted and self._task is None:
+            self._start()
 
     async def _event(self, event: Event) -> None:
         session = self._session
@@ -234,11 +251,7 @@ class ImapConnection:
             self._refuse_rest(command)
             return
         session.may_expunge = verb.expunge
-        if not await session.still_welcome():
-            session.tell(None, "BYE", "Please sign in again")
-            session.state = State.LOGOUT
-            return
-        await self._guard(command.tag, verb.run(session, command))
+        await self._guard(command.tag, self._run(verb, command))
         if command.more and session.appending is None:
             self._refuse_rest(command)
         if session.starttls is not None:
@@ -247,6 +260,17 @@ class ImapConnection:
             self._begin_idle()
         elif session.sasl is not None:
             self._receiver.expect_line()
+
+    async def _run(self, verb: Verb, command: Command) -> None:
+        if await self._session.still_welcome():
+            await verb.run(self._session, command)
+        else:
+            self._show_out()
+
+    def _show_out(self) -> None:
+        """The password or a right changed since the sign-in."""
+        self._session.tell(None, "BYE", "Please sign in again")
+        self._session.state = State.LOGOUT
 
     async def _guard(self, tag: bytes, run: Awaitable[None]) -> None:
         """Carry out something that may fail, and say how it failed under its tag."""
@@ -268,6 +292,8 @@ class ImapConnection:
             kind: Kind = "BAD" if isinstance(error, Malformed) else "NO"
             session.tell(tag, kind, str(error), replies.code_of(error))
         else:
+            if session.identity is not None:
+                session.bad = 0
             return
         if session.appending is not None:
             session.appending.abort()
@@ -311,15 +337,16 @@ class ImapConnection:
         if session.idling is not None:
             tag, session.idling = session.idling, None
             self._stop_watching()
-            if data.strip().upper() != b"DONE":
-                session.bad += 1
-                session.tell(tag, "BAD", "IDLE ends with DONE")
-                return
-            await session.catch_up(expunge=True)
-            session.tell(tag, "OK", "No longer idle")
+            await self._guard(tag, self._end_idle(tag, data))
         elif session.sasl is not None:
             (tag, _), session.sasl = session.sasl, None
             await self._guard(tag, self._sasl(tag, data))
+
+    async def _end_idle(self, tag: bytes, data: bytes) -> None:
+        if data.strip().upper() != b"DONE":
+            raise BadSyntax("IDLE ends with DONE")
+        await self._session.catch_up(expunge=True)
+        self._session.tell(tag, "OK", "No longer idle")
 
     async def _sasl(self, tag: bytes, data: bytes) -> None:
         response = sasl_response(data)
@@ -331,65 +358,65 @@ class ImapConnection:
     def _bad_line(self, bad: BadLine) -> None:
         session = self._session
         session.bad += 1
+        tag = bad.tag
         if session.appending is not None:
+            tag = tag or session.appending.tag
             session.appending.abort()
             session.appending = None
+        # A line that should have been DONE or a SASL response ends that command.
+        tag = tag or session.idling or (session.sasl[0] if session.sasl is not None else None)
         session.idling = session.sasl = None
         self._stop_watching()
         if bad.fatal:
             session.tell(None, "BYE", bad.sentence)
             session.state = State.LOGOUT
         elif bad.too_big:
-            session.tell(bad.tag, "NO", bad.sentence, b"TOOBIG")
+            session.tell(tag, "NO", bad.sentence, b"TOOBIG")
         else:
-            session.tell(bad.tag, "BAD", bad.sentence)
+            session.tell(tag, "BAD", bad.sentence)
 
     # --- IDLE ------------------------------------------------------------------------------------
 
     def _begin_idle(self) -> None:
         self._receiver.expect_line()
-        if self._unwatch is None:
-            self._unwatch = self._shared.bus.watch(self._session.account, self._hint)
-            self._hinted = True  # something may have come before we watched
+        self._idle_until = asyncio.get_running_loop().time() + IDLE_SECONDS
+        bus = self._shared.bus
+        self._unwatch = (
+            bus.watch(self._session.account, self._hint),
+            bus.on_overflow(self._doubt),
+        )
+        self._hinted = True  # something may have come before we watched
 
     def _stop_watching(self) -> None:
-        if self._unwatch is not None:
-            self._unwatch()
-            self._unwatch = None
+        for unwatch in self._unwatch:
+            unwatch()
+        self._unwatch = ()
         self._hinted = False
 
     def _hint(self, changed: Changed) -> None:
         """The account changed; perhaps the mailbox that this session has open."""
-        if not changed.types & (Type.EMAIL | Type.MAILBOX):
-            return
+        if changed.types & (Type.EMAIL | Type.MAILBOX):
+            self._doubt()
+
+    def _doubt(self) -> None:
+        """Something may have changed: compare with the store, and idle on."""
         self._hinted = True
         if self._task is None:
-            self._look()
+            self._start()
 
-    def _look(self) -> None:
+    async def _look(self) -> None:
         self._hinted = False
-        self._start(self._tell_changes())
-
-    async def _tell_changes(self) -> None:
         session = self._session
         try:
-            if not await session.still_welcome():
-                session.tell(None, "BYE", "Please sign in again")
-                session.state = State.LOGOUT
-            elif session.idling is not None:
+            if await session.still_welcome():
                 await session.catch_up(expunge=True)
-                await self.drain()
-            if session.state is State.LOGOUT:
-                self._close()
-                return
+            else:
+                self._show_out()
         except ConnectionLost:
-            return
+            raise
         except MailError as error:
+            # The next hint or compare looks again.
             _log.warning("cannot look", session=session.id, error=error.detail or str(error))
-        finally:
-            self._rest()
-        if self._task is None and self._connection is not None and self._receiver.buffered:
-            self._start(self._work())  # a DONE that came meanwhile
 
     # --- changes of the connection ---------------------------------------------------------------
 
@@ -416,6 +443,7 @@ class ImapConnection:
             session.state = State.LOGOUT
             return
         session.peer = replace(session.peer, tls=facts)
+        session.client = ""  # RFC 3501 §6.2.1: nothing that was said before counts
         self._receiver.close()
         self._receiver = Receiver(Budget(BUDGET_BEFORE), BEFORE_SIGN_IN)
         self._connection.resume()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import array
+import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +13,7 @@ from typing import Final, Protocol
 from postroom.access import Authenticator, Identity
 from postroom.core.bus import Bus
 from postroom.core.clock import Clock
-from postroom.core.errors import MailError, NotFound
+from postroom.core.errors import Malformed, NotFound
 from postroom.core.ids import Ids
 from postroom.core.settings import Chain
 from postroom.domain.directory import people
@@ -29,6 +31,7 @@ from postroom.net.connection import Peer
 from postroom.protocols.imap.view import Range, View, Views
 from postroom.store.sql import Tx
 from postroom.wire.imap import (
+    BadSyntax,
     Command,
     Cursor,
     Kind,
@@ -40,6 +43,8 @@ from postroom.wire.imap import (
 )
 
 DAY_MS: Final = 24 * 3600 * 1000
+LINES: Final = 500
+"""Untagged responses in one write, and between two looks at whether the peer reads."""
 
 
 class State(Enum):
@@ -114,6 +119,15 @@ class Selected:
         if found is None:
             found = self.saved_flags[bits] = flags(self.registry.flags(bits))
         return found
+
+    def flags_column(self, sets: Sequence[int], uids: Sequence[int]) -> list[bytes]:
+        """`flags_of` for many: one look-up for each message."""
+        if self.recent and uids[-1] >= self.recent[0][0]:
+            return [self.flags_of(bits, uid) for bits, uid in zip(sets, uids, strict=True)]
+        known = self.saved_flags
+        for bits in set(sets) - known.keys():
+            known[bits] = flags(self.registry.flags(bits))
+        return [known[bits] for bits in sets]
 
     def recent_count(self) -> int:
         """How many messages of the view are \\Recent."""
@@ -245,60 +259,80 @@ class Session:
         self.state = State.LOGOUT
 
     async def _apply(self, selected: Selected, changes: Changes) -> None:
-        old = selected.view
-        highest = selected.mailbox.uidnext
+        old, highest = selected.view, selected.mailbox.uidnext
         added = [uid for uid, _, _ in changes.flags if uid >= highest]
-        gone = [uid for uid in changes.vanished if old.number(uid)]
-        for uid in reversed(gone):
-            self.write(b"* %d EXPUNGE\r\n" % old.number(uid))
+        gone = [number for uid in changes.vanished if (number := old.number(uid))]
         stamp = changes.mailbox.modseq
         known = self.shared.views.get(selected.mailbox.id)
-        if known is not None and known.stamp == stamp:
-            selected.view = known  # another session has made it already
-        else:
-            view = old.changed(added, gone, stamp)
-            selected.view = self.shared.views.keep(selected.mailbox.id, view)
-        selected.mailbox = changes.mailbox
+        if known is None or known.stamp != stamp:
+            # No other session has made it already.
+            view = old.changed(added, changes.vanished, stamp)
+            known = self.shared.views.keep(selected.mailbox.id, view)
+        selected.view, selected.mailbox = known, changes.mailbox
+        own, selected.own = selected.own, set()
+        # From the last to the first: each number means what it meant before. RFC 3501 §7.4.1.
+        await self.write_lines([b"* %d EXPUNGE\r\n" % number for number in reversed(gone)])
         if added:
             await self._claim_recent(selected, added)
             self.write(b"* %d EXISTS\r\n" % selected.view.size)
             self.write(b"* %d RECENT\r\n" % selected.recent_count())
-        for uid, bits, modseq in changes.flags:
-            if uid < highest and modseq not in selected.own:
-                self.tell_flags(selected, uid, bits, modseq)
+        await self.write_lines(
+            [
+                self.flags_line(selected, uid, bits, modseq)
+                for uid, bits, modseq in changes.flags
+                if uid < highest and modseq not in own
+            ]
+        )
+
+    async def write_lines(self, lines: Sequence[bytes]) -> None:
+        """Write many responses; the peer's reading sets the pace, and others have their turn."""
+        for start in range(0, len(lines), LINES):
+            self.write(b"".join(lines[start : start + LINES]))
+            await self.output.drain()
+            if len(lines) > LINES:
+                await asyncio.sleep(0)
+
+    def caught_up(self, selected: Selected, stamp: int) -> None:
+        """All that happened up to `stamp` was our own doing and left every UID in its place."""
+        if stamp != selected.view.stamp:
+            view = selected.view.changed((), (), stamp)
+            selected.view = self.shared.views.keep(selected.mailbox.id, view)
         selected.own.clear()
 
     async def _claim_recent(self, selected: Selected, added: Sequence[int]) -> None:
-        if selected.read_only:
-            return
-        state = self.shared.house.state
+        """Which new messages are \\Recent here: those that no session was told of before."""
+        state, recent, view = self.shared.house.state, selected.recent, selected.view
         floor = await state.read(reading.recent_floor, selected.mailbox.id)
-        if added[-1] >= floor:
-            selected.recent.append((max(floor, added[0]), added[-1]))
-            state.note(reading.raise_recent, selected.mailbox.id, added[-1] + 1)
+        first, last = max(floor, added[0]), added[-1]
+        if first > last:
+            return
+        if recent and view.below(first) == view.below(recent[-1][1] + 1):
+            first = recent.pop()[0]  # neighbours: a session that idles for weeks keeps one range
+        recent.append((first, last))
+        if not selected.read_only:
+            state.note(reading.raise_recent, selected.mailbox.id, last + 1)
 
-    def tell_flags(self, selected: Selected, uid: int, bits: int, modseq: int) -> None:
+    def flags_line(self, selected: Selected, uid: int, bits: int, modseq: int) -> bytes:
         """An untagged FETCH with the flags of one message. RFC 3501 §7.4.2, RFC 7162 §3.2."""
         number = selected.view.number(uid)
         if not number:
-            return
+            return b""
         shown = selected.flags_of(bits, uid)
         if self.condstore:
-            line = b"* %d FETCH (UID %d FLAGS %b MODSEQ (%d))\r\n" % (number, uid, shown, modseq)
-        else:
-            line = b"* %d FETCH (FLAGS %b)\r\n" % (number, shown)
-        self.write(line)
+            return b"* %d FETCH (UID %d FLAGS %b MODSEQ (%d))\r\n" % (number, uid, shown, modseq)
+        return b"* %d FETCH (FLAGS %b)\r\n" % (number, shown)
 
     # --- choosing messages -----------------------------------------------------------------------
 
     def ranges(self, messages: SequenceSet, *, uid: bool) -> list[Range]:
         """The chosen messages as ranges of message numbers.
 
-        Raises NotFound for a message number that does not exist (RFC 3501 §6.4.8 makes that
-        harmless for UIDs only).
+        Raises NoSuchMessage for a number that does not exist (RFC 3501 §6.4.8 makes that
+        harmless for UIDs only), BadSyntax for `$`.
         """
-        selected = self.open
-        view = selected.view
+        if messages.saved:
+            raise BadSyntax("$ needs SEARCHRES, which is not offered")
+        view = self.open.view
         if uid:
             return view.by_uid(messages.resolve(view.last_uid))
         found = messages.resolve(view.size)
@@ -323,8 +357,8 @@ class Session:
         return boxes.find(path)
 
 
-class NoSuchMessage(MailError):
-    """A message number beyond the mailbox. RFC 3501 §9: seq-number."""
+class NoSuchMessage(Malformed):
+    """A message number beyond the mailbox: BAD. RFC 3501 §9, seq-number."""
 
     sentence = "There is no such message"
 
@@ -335,28 +369,25 @@ def picks(view: View, ranges: Sequence[Range], size: int) -> list[tuple[Range, P
     Neighbouring small ranges go together as a list; a long range goes without one.
     """
     made: list[tuple[Range, Pick]] = []
-    held: list[int] = []
+    held = array.array("I")
     first = last = 0
     for lo, hi in ranges:
         at = lo
         while at <= hi:
             end = min(hi, at + size - 1)
-            if end - at + 1 >= size // 4:
-                if held:
-                    made.append(((first, last), Pick.of(held)))
-                    held = []
+            alone = end - at + 1 >= size // 4
+            if held and (alone or len(held) + end - at + 1 > size):
+                made.append(((first, last), Pick.of(held.tolist())))
+                held = array.array("I")
+            if alone:
                 made.append(((at, end), Pick(view.uid(at), view.uid(end))))
             else:
-                if not held:
-                    first = at
+                first = first if held else at
                 held += view.uids(at, end)
                 last = end
-                if len(held) >= size:
-                    made.append(((first, last), Pick.of(held)))
-                    held = []
             at = end + 1
     if held:
-        made.append(((first, last), Pick.of(held)))
+        made.append(((first, last), Pick.of(held.tolist())))
     return made
 
 

@@ -68,6 +68,13 @@ class View:
             return 0
         return self._starts[at] + place + 1
 
+    def numbers(self, uids: Sequence[int]) -> Sequence[int]:
+        """The message numbers of ascending UIDs; 0 for those that are not here."""
+        first, last = self.number(uids[0]), self.number(uids[-1])
+        if first and last and last - first == len(uids) - 1:
+            return range(first, last + 1)  # as many as lie between them: all of them
+        return [self.number(uid) for uid in uids]
+
     def below(self, uid: int) -> int:
         """How many UIDs are smaller than `uid`."""
         at = bisect_left(self._firsts, uid) - 1

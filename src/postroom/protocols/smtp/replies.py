@@ -14,6 +14,7 @@ from postroom.formats.address import BadAddress, NotAscii
 from postroom.wire.smtp import CommandError, Reply
 
 NOT_NOW: Final = Reply(503, Status(5, 5, 1), ("That is out of order",))
+GREET_FIRST: Final = Reply(503, Status(5, 5, 1), ("Say EHLO first",))
 UNKNOWN: Final = Reply(500, Status(5, 5, 1), ("Command not recognised",))
 NOT_OFFERED: Final = Reply(502, Status(5, 5, 1), ("Command not implemented",))
 NESTED: Final = Reply(503, Status(5, 5, 1), ("One MAIL at a time; RSET begins afresh",))
@@ -27,6 +28,7 @@ TLS_ALREADY: Final = Reply(503, Status(5, 5, 1), ("TLS is active already",))
 AFTER_STARTTLS: Final = Reply(501, Status(5, 5, 2), ("Nothing may follow STARTTLS before TLS",))
 NO_RECIPIENTS: Final = Reply(554, Status(5, 5, 1), ("No valid recipients",))
 TOO_MANY_ERRORS: Final = Reply(421, Status(4, 7, 0), ("Too many errors, closing",))
+FAILED: Final = Reply(421, Status(4, 3, 0), ("Something went wrong here, closing",))
 TIMEOUT: Final = Reply(421, Status(4, 4, 2), ("You took too long, closing",))
 SHUTTING_DOWN: Final = Reply(421, Status(4, 3, 2), ("The server is shutting down, closing",))
 LINE_TOO_LONG: Final = Reply(500, Status(5, 5, 2), ("The line is too long",))

@@ -15,17 +15,21 @@ from postroom.core.errors import ConnectionLost, MailError
 from postroom.core.ids import SESSION, Ids, external
 from postroom.domain.transit import Protocol, Visit
 from postroom.mailflow.intake import Intake, Streamed
+from postroom.mailflow.settings import SmtpSettings
 from postroom.net.connection import Connection, Peer
 from postroom.protocols.smtp import replies, verbs
 from postroom.protocols.smtp.session import Session, State, Verb
 from postroom.wire.smtp import BadLine, Command, DataChunk, DataEnd, Fault, Receiver, Reply
 from postroom.wire.smtp.limits import SERVER_TIMEOUT
 
-HIGH_WATER: Final = 512 * 1024
-"""Octets that wait to be read while a command is carried out; beyond, the peer waits."""
+HIGH_WATER: Final = 64 * 1024
+"""Octets that wait for their turn; beyond, the peer waits. One read of the loop may be larger."""
 
 BEFORE_GREETING: Final = 60.0
 """Seconds until a peer that has said nothing useful is let go."""
+
+SLICE: Final = 0.002
+"""Seconds of pipelined commands after which the loop serves others."""
 
 _log: Final = structlog.get_logger("postroom.smtp")
 
@@ -54,11 +58,13 @@ class SmtpConnection:
         "_draining",
         "_ended",
         "_failure",
+        "_limit",
         "_paused",
         "_receiver",
         "_server",
         "_session",
         "_size",
+        "_slice_ends",
         "_task",
     )
 
@@ -77,7 +83,9 @@ class SmtpConnection:
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
         self._size = 0
+        self._limit = 0  # of this message; a setting that changes meanwhile is for the next
         self._failure: MailError | None = None
+        self._slice_ends = 0.0
         self._paused = False
         self._draining = False
         self._ended = False
@@ -93,7 +101,7 @@ class SmtpConnection:
         self._receiver.feed(data)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._work())
-        elif self._receiver.buffered > HIGH_WATER and not self._paused:
+        if self._receiver.buffered > HIGH_WATER and not self._paused:
             assert self._connection is not None
             self._paused = True
             self._connection.pause()
@@ -104,14 +112,19 @@ class SmtpConnection:
             self._close()
 
     def on_timeout(self) -> None:
+        if self._task is not None:
+            # It is we who take long: what is under way ends in its own time, and the peer's time
+            # begins after it. One that reads no replies is the connection's affair.
+            assert self._connection is not None
+            self._connection.set_timeout(SERVER_TIMEOUT)
+            return
         self._say(replies.TIMEOUT)
         self._close()
 
     def on_shutdown(self) -> None:
         self._draining = True
-        if self._task is None and self._session.state is not State.DATA:
-            self._say(replies.SHUTTING_DOWN)
-            self._close()
+        if self._task is None:
+            self._drain()
 
     def on_lost(self, error: ConnectionLost | None) -> None:
         if self._task is not None:
@@ -126,62 +139,94 @@ class SmtpConnection:
     # --- the session's work --------------------------------------------------------------------
 
     async def _work(self) -> None:
-        session, receiver = self._session, self._receiver
+        session = self._session
+        self._slice_ends = asyncio.get_running_loop().time() + SLICE
+        heard = False
         try:
-            while self._connection is not None and (event := receiver.next()) is not None:
+            # STARTTLS brings a new receiver, and its client may speak before we look again.
+            while self._connection is not None and (event := self._receiver.next()) is not None:
+                heard = True
                 match event:
                     case DataChunk(data):
                         self._take(data)
                     case Command():
                         self._say(await session.command(event, self._server.verbs))
                         if session.state is State.DATA:
-                            receiver.expect_data()
-                            self._size = 0
-                            self._failure = None
+                            self._expect_data()
                         elif session.start_tls:
                             await self._upgrade()
                     case DataEnd():
                         self._say(await self._decide(event))
                     case BadLine(fault, fatal):
                         self._bad(fault, fatal=fatal)
-                if session.closing or (self._draining and session.state is not State.DATA):
-                    if not session.closing:
-                        self._say(replies.SHUTTING_DOWN)
+                if session.closing:
                     self._close()
+                    return
+                if self._draining and session.state is not State.DATA:
                     return
                 await self._breathe()
         except ConnectionLost:
             pass  # on_lost has been told
         except MailError as error:
             _log.warning("session ended", session=session.visit.session, error=error.detail)
-            self._say(replies.of_error(error))
+            self._say(replies.FAILED)
             self._close()
         except Exception:
             _log.exception("session failed", session=session.visit.session)
-            self._say(replies.TOO_MANY_ERRORS)
+            self._say(replies.FAILED)
             self._close()
         finally:
-            self._rest()
+            self._rest(heard=heard)
 
-    def _rest(self) -> None:
-        """The work is done for now: wait for the peer, for so long."""
+    def _rest(self, *, heard: bool) -> None:
+        """The work is done for now: wait for the peer, for so long.
+
+        Its time begins anew only if it said something whole: a line that drips in octet by octet
+        has to end within the time of one.
+        """
         self._task = None
         if self._connection is None:
             self._session.reset()
             return
+        if self._connection.is_closing:
+            return
         if self._ended:
             self._close()
             return
-        if self._session.state is not State.CONNECTED:
+        if self._draining and self._drain():
+            return
+        if heard and self._session.state is not State.CONNECTED:
             self._connection.set_timeout(SERVER_TIMEOUT)
         if self._paused:
             self._paused = False
             self._connection.resume()
 
+    def _drain(self) -> bool:
+        """Say goodbye, unless a message is coming in: that may end. True if it is the end."""
+        if self._session.state is State.DATA:
+            return False
+        if not self._session.closing:
+            self._say(replies.SHUTTING_DOWN)
+        self._close()
+        return True
+
     async def _breathe(self) -> None:
-        """Wait for a peer that does not read its replies."""
+        """Wait for a peer that does not read its replies, and let others have their turn."""
         if self._connection is not None:
             await self._connection.drain()
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._slice_ends:
+            await asyncio.sleep(0)
+            self._slice_ends = loop.time() + SLICE
+
+    def _expect_data(self) -> None:
+        """354 was said: the content follows."""
+        transit = self._session.transit
+        assert transit is not None and transit.policy is not None  # DATA began with one
+        self._receiver.expect_data()
+        self._size = 0
+        self._limit = transit.policy.of(SmtpSettings).max_size
+        self._failure = None
 
     def _take(self, data: bytes) -> None:
         """Content on its way in; beyond the limit it is counted and let go. RFC 1870 §6.3."""
@@ -189,8 +234,7 @@ class SmtpConnection:
         transit = self._session.transit
         if transit is None or transit.spool is None:
             return
-        limit = self._session.intake.settings(self._session.visit.peer.listener).max_size
-        if self._size > limit:
+        if self._size > self._limit:
             transit.drop()
             return
         try:

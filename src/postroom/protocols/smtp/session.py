@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from postroom.core.errors import MailError
+from postroom.core.errors import MailError, Malformed
 from postroom.domain.transit import Action, Transit, Visit
 from postroom.mailflow.intake import Intake
 from postroom.protocols.smtp import replies
@@ -17,8 +17,8 @@ from postroom.wire.smtp import Reply
 BAD_COMMANDS: Final = 20
 """Commands that fail by order or syntax, after which the session ends. RFC 5321 §4.3.2."""
 
-TOO_MANY_RESETS: Final = 100
-"""RSET and NOOP beyond this without a message in between are a way of holding a place."""
+IDLE_COMMANDS: Final = 100
+"""Commands that lead nowhere: beyond this without a message in between they only hold a place."""
 
 
 class State(Enum):
@@ -76,14 +76,13 @@ class Session:
         if verb is None:
             return self._bad(replies.UNKNOWN)
         if self.state not in verb.when:
-            return self._bad(verb.otherwise)
+            greeted = self.state is not State.CONNECTED
+            return self._bad(verb.otherwise if greeted else replies.GREET_FIRST)
         try:
             reply = await verb.run(self, line.argument)
         except MailError as error:
             reply = replies.of_error(error)
-            if error.status.subject == _PROTOCOL:
-                return self._bad(reply)
-            return reply
+            return self._bad(reply) if isinstance(error, Malformed) else reply
         if reply.code < _FAILED and verb.then is not None:
             self.state = verb.then
         return self._watch(reply, line.verb)
@@ -115,13 +114,15 @@ class Session:
             self.closing = True
 
     def _watch(self, reply: Reply, verb: bytes) -> Reply:
-        if verb in (b"NOOP", b"RSET", b"VRFY", b"HELP", b"HELO", b"EHLO"):
-            self.idle_commands += 1
-            if self.idle_commands > TOO_MANY_RESETS:
-                self.closing = True
-                return replies.TOO_MANY_ERRORS
-        elif verb == b"DATA":
+        if reply.intermediate:
             self.idle_commands = 0
+        elif verb not in _TRANSACTION or (reply.code >= _FAILED and verb != b"RCPT"):
+            # Refused recipients are counted by policy, and make up most of honest mail to lists.
+            self.idle_commands += 1
+            if self.idle_commands > IDLE_COMMANDS and not self.closing:
+                self.closing = True
+                self.start_tls = False
+                return replies.TOO_MANY_ERRORS
         return reply
 
     def _bad(self, reply: Reply) -> Reply:
@@ -134,7 +135,7 @@ class Session:
 
 
 _FAILED: Final = 400
-_PROTOCOL: Final = 5  # RFC 3463 §3.6: the subject of syntax and order
+_TRANSACTION: Final = frozenset({b"MAIL", b"RCPT", b"DATA"})
 
 Run = Callable[[Session, bytes], Awaitable[Reply]]
 

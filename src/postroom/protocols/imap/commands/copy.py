@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import array
+from collections.abc import Sequence
 from typing import Final
 
+from postroom.core.clock import Instant
 from postroom.core.errors import MailError, NotAllowed, NotFound
-from postroom.domain.mailboxes import messages
+from postroom.domain.mailboxes import flags, messages, reading
+from postroom.domain.mailboxes.change import begin
 from postroom.domain.mailboxes.folders import Mailbox
 from postroom.domain.mailboxes.messages import Copied, Pick
 from postroom.protocols.imap.session import Session, picks
+from postroom.store.sql import Tx
 from postroom.store.units import UNIT_ROWS
 from postroom.wire.imap import Command, compress, parse_copy, parse_nothing, parse_uid_expunge
 
@@ -120,7 +124,7 @@ def _copyuid(done: list[Copied]) -> bytes | None:
 async def expunge(session: Session, command: Command) -> None:
     """RFC 3501 §6.4.3."""
     parse_nothing(command.args)
-    await _expunge(session, None)
+    await expunge_deleted(session)
     await session.finish(command, "Expunged")
 
 
@@ -131,11 +135,12 @@ async def uid_expunge(session: Session, command: Command) -> None:
     chosen: set[int] = set()
     for lo, hi in session.ranges(asked.messages, uid=True):
         chosen.update(selected.view.uids(lo, hi))
-    await _expunge(session, chosen)
+    await expunge_deleted(session, chosen)
     await session.finish(command, "Expunged")
 
 
-async def _expunge(session: Session, only: set[int] | None) -> None:
+async def expunge_deleted(session: Session, only: set[int] | None = None) -> None:
+    """Remove what is flagged \\Deleted in the open mailbox, or of it only some."""
     selected = session.open
     if selected.read_only:
         raise NotAllowed("The mailbox is open for reading only")
@@ -144,12 +149,16 @@ async def _expunge(session: Session, only: set[int] | None) -> None:
     flagged = await house.mail.read(messages.flagged_deleted, box.id, messages.ALL)
     chosen = flagged if only is None else [uid for uid in flagged if uid in only]
     for piece in messages.pieces(chosen, PIECE):
-        await house.mail.write(
-            messages.expunge,
-            box.account,
-            box.id,
-            Pick.of(piece),
-            house.clock.now(),
-            session.actor,
-            retention=retention,
-        )
+        now = house.clock.now()
+        await house.mail.write(_still_deleted, box, piece, now, session.actor, retention)
+
+
+def _still_deleted(
+    tx: Tx, box: Mailbox, uids: Sequence[int], now: Instant, actor: int, retention: int
+) -> None:
+    """Another session may have taken a \\Deleted back since the mailbox was read."""
+    begin(tx, box.account)  # the lock: what is read below stays true
+    rows = reading.flags(tx, box.id, Pick.of(uids))
+    left = [uid for uid, bits, _ in rows if bits & flags.DELETED]
+    if left:
+        messages.expunge(tx, box.account, box.id, Pick.of(left), now, actor, retention=retention)

@@ -90,7 +90,11 @@ async def _piece(
     """One piece of the answer; returns how many messages were not there any more."""
     mail, box = session.shared.house.mail, session.open.mailbox.id
     rows: Sequence[Row]
-    if rendering.needs_parse:
+    if rendering.needs_flags_alone:
+        rows = await mail.read(reading.flags, box, pick)
+    elif rendering.needs_meta:
+        rows = await mail.read(reading.meta_rows, box, pick)
+    elif rendering.needs_parse:
         rows = await mail.read(reading.full_rows, box, pick)
     else:
         rows = await mail.read(reading.brief_rows, box, pick)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import array
 
 from postroom.core.ids import MAILBOX, external
-from postroom.domain.mailboxes import folders, messages, reading
+from postroom.domain.mailboxes import folders, reading
 from postroom.domain.mailboxes.flags import Registry
 from postroom.domain.mailboxes.flags import registry as read_registry
 from postroom.domain.mailboxes.folders import Mailbox
-from postroom.domain.mailboxes.messages import Pick
+from postroom.protocols.imap.commands.copy import expunge_deleted
 from postroom.protocols.imap.session import Selected, Session, State
 from postroom.protocols.imap.view import View
 from postroom.store.sql import Tx
-from postroom.store.units import UNIT_ROWS
-from postroom.wire.imap import Command, flags, parse_nothing, parse_select, untagged
+from postroom.wire.imap import BadSyntax, Command, flags, parse_nothing, parse_select, untagged
 
 
 async def select(session: Session, command: Command) -> None:
@@ -29,7 +28,11 @@ async def examine(session: Session, command: Command) -> None:
 
 async def _open(session: Session, command: Command, *, read_only: bool) -> None:
     asked = parse_select(command.args)
-    session.close_mailbox()  # even if this fails: RFC 3501 §6.3.1
+    if asked.qresync is not None:
+        raise BadSyntax("QRESYNC was not enabled")  # RFC 7162 §3.2.5
+    if session.selected is not None:
+        session.close_mailbox()  # even if this fails: RFC 3501 §6.3.1
+        session.tell(None, "OK", "That mailbox is closed", b"CLOSED")  # RFC 7162 §3.2.11
     house, views = session.shared.house, session.shared.views
     found = await session.find(asked.mailbox)
     known = views.get(found.id)
@@ -86,21 +89,8 @@ def _tell(session: Session, selected: Selected, first_unseen: int | None) -> Non
 async def close(session: Session, command: Command) -> None:
     """RFC 3501 §6.4.2: expunges without saying so, unless the mailbox was examined."""
     parse_nothing(command.args)
-    selected = session.open
-    if not selected.read_only:
-        house = session.shared.house
-        retention = await session.retention()
-        box = selected.mailbox.id
-        while gone := await house.mail.read(messages.flagged_deleted, box, UNIT_ROWS):
-            await house.mail.write(
-                messages.expunge,
-                selected.mailbox.account,
-                box,
-                Pick.of(gone),
-                house.clock.now(),
-                session.actor,
-                retention=retention,
-            )
+    if not session.open.read_only:
+        await expunge_deleted(session)
     session.close_mailbox()
     session.tell(command.tag, "OK", "Closed")
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from postroom.core.errors import NotAllowed
 from postroom.domain.mailboxes import messages
 from postroom.domain.mailboxes.flags import registry as read_registry
-from postroom.domain.mailboxes.messages import FlagChange, Flagged, Pick
+from postroom.domain.mailboxes.messages import FlagChange, Flagged
 from postroom.protocols.imap.session import Selected, Session, picks
 from postroom.wire.imap import Command, Store, StoreMode, compress, parse_store
+
+LINES: Final = 1_000
+"""Untagged responses written at once; then the peer's reading sets the pace."""
 
 PIECE: Final = 10_000
 """Messages in one unit: a set statement for each combination of flags, whatever their number."""
@@ -43,7 +48,7 @@ async def store(session: Session, command: Command) -> None:
             selected.own.add(done.modseq)
         await _new_keywords(session, selected, wanted)
         if session.condstore or not asked.silent:
-            await _tell(session, selected, pick, done, asked, uid=uid)
+            await _tell(session, selected, done, asked, uid=uid)
         failed += done.failed
     code = None
     if failed:
@@ -72,26 +77,45 @@ async def _new_keywords(session: Session, selected: Selected, wanted: FlagChange
 
 
 async def _tell(
-    session: Session, selected: Selected, pick: Pick, done: Flagged, asked: Store, *, uid: bool
+    session: Session, selected: Selected, done: Flagged, asked: Store, *, uid: bool
 ) -> None:
     """The untagged FETCH of each message; with .SILENT only its modseq: RFC 7162 §3.1.3."""
-    view = selected.view
-    for group, changed in ((done.groups, True), (done.same, False)):
-        for bits, uids in group:
-            if asked.silent and not changed:
-                continue
-            lines = []
-            for each in uids:
-                number = view.number(each)
-                if not number:
-                    continue
+    for groups, changed in ((done.groups, True), (done.same, False)):
+        if asked.silent and not changed:
+            continue
+        for bits, uids in groups:
+            for piece in _alike(selected, uids):
                 parts = []
-                if uid or session.condstore:
-                    parts.append(b"UID %d" % each)
                 if not asked.silent:
-                    parts.append(b"FLAGS " + selected.flags_of(bits, each))
+                    parts.append(b"FLAGS " + selected.flags_of(bits, piece[0]))
                 if session.condstore and changed:
                     parts.append(b"MODSEQ (%d)" % done.modseq)
-                lines.append(b"* %d FETCH (%b)\r\n" % (number, b" ".join(parts)))
-            session.write(b"".join(lines))
-            await session.output.drain()
+                if parts:
+                    with_uid = uid or session.condstore
+                    session.write(_lines(selected, piece, b" ".join(parts), with_uid=with_uid))
+                    await session.output.drain()
+
+
+def _alike(selected: Selected, uids: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Pieces whose messages all are \\Recent here or all are not."""
+    floor = selected.recent[0][0] if selected.recent else uids[-1] + 1
+    at = bisect_left(uids, floor)
+    yield from messages.pieces(uids[:at], LINES)
+    for uid in uids[at:]:
+        yield (uid,)
+
+
+def _lines(selected: Selected, uids: Sequence[int], what: bytes, *, with_uid: bool) -> bytes:
+    """The lines of messages that share what is told of them: all but their numbers."""
+    numbers = selected.view.numbers(uids)
+    if 0 in numbers:
+        known = [(n, u) for n, u in zip(numbers, uids, strict=True) if n]
+        if not known:
+            return b""
+        numbers, uids = zip(*known, strict=True)
+    end = what.replace(b"%", b"%%") + b")\r\n"
+    if with_uid:
+        return b"".join(
+            map((b"* %d FETCH (UID %d " + end).__mod__, zip(numbers, uids, strict=True))
+        )
+    return b"".join(map((b"* %d FETCH (" + end).__mod__, numbers))

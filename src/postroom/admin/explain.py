@@ -1,0 +1,177 @@
+"""A trace in plain sentences: why a message lies where it lies, or why it was refused.
+
+Pure: a record as mailflow wrote it, and where its copies are now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from postroom.core.clock import iso
+from postroom.domain.mailboxes.reading import Whereabouts
+from postroom.domain.queue import Recipient
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """Where the copies of a message are at the moment of asking."""
+
+    lies: tuple[Whereabouts, ...] = ()
+    waits: tuple[Recipient, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)  # of settings, as people name them
+
+
+def story(record: Record, now: Now) -> tuple[str, ...]:
+    """The sentences, in the order of what happened."""
+    return tuple(_story(record, now))
+
+
+def _story(record: Record, now: Now) -> Iterator[str]:
+    yield _arrival(record)
+    if record.get("message_id"):
+        size = f", {record['size']} octets" if "size" in record else ""
+        yield f"Its Message-ID is {record['message_id']}{size}."
+    yield from _unknown(record)
+    # In a refusal the last verdict is the one that refused; it is told at the end.
+    refused = record.get("outcome") != "accepted"
+    verdicts = record.get("verdicts", ())
+    for verdict in verdicts[:-1] if refused else verdicts:
+        yield _verdict("The message", verdict, now)
+    for one in record.get("recipients", ()):
+        for verdict in one.get("verdicts", ()):
+            yield _verdict(one["address"], verdict, now)
+    for one in record.get("refused", ()):
+        yield from _refusal(f"The recipient {one['address']}", one, now)
+    if refused:
+        whom = record.get("recipient")
+        what = f"The recipient {whom}" if whom else "The message"
+        yield from _refusal(what, verdicts[-1] if verdicts else {}, now)
+        return
+    for copy in record.get("delivered", ()):
+        yield from _copy(record, copy, now)
+        yield from (f"  {line}" for line in _place(copy, now))
+    for copy in record.get("queued", ()):
+        yield from _copy(record, copy, now)
+        yield from (f"  {line}" for line in _queued(copy, now))
+
+
+def _arrival(record: Record) -> str:
+    peer = record.get("facts", {}).get("peer", {})
+    if peer:
+        who = peer.get("ip") or "A program on this machine"
+        helo = f", which calls itself {peer['helo']}," if peer.get("helo") else ""
+        line = "over TLS" if peer.get("encrypted") else "without encryption"
+        login = f", signed in as {peer['login']}" if peer.get("signed_in") else ""
+        by = f"{who}{helo} sent it to the listener {peer.get('listener')} {line}{login}"
+    else:
+        by = "It was taken"
+    sender = record.get("from") or "<> (nobody: a bounce or a notice)"
+    protocol, session = record.get("protocol"), record.get("session")
+    return f"{by}, by {protocol} in session {session}, from {sender}."
+
+
+def _unknown(record: Record) -> Iterator[str]:
+    late = record.get("facts", {}).get("unknown", ())
+    if late:
+        yield f"No answer came in time from: {', '.join(late)}. It was judged without."
+
+
+def _verdict(what: str, verdict: Record, now: Now) -> str:
+    action = verdict.get("action", "")
+    did = _DID.get(action, f"was decided on ({action})")
+    return f"{what} {did} by the rule {verdict.get('rule')}{_because(verdict, now)}."
+
+
+_DID: Mapping[str, str] = {
+    "accept": "was let pass",
+    "junk": "was put into the junk mailbox",
+    "quarantine": "was put into quarantine",
+    "drop": "was dropped",
+    "defer": "was put off",
+    "refuse": "was refused",
+    "close": "was refused and the connection closed",
+}
+
+
+def _because(verdict: Record, now: Now) -> str:
+    why = f": {verdict['why']}" if verdict.get("why") else ""
+    if verdict.get("setting"):
+        at = str(verdict.get("set at", "default"))
+        why += f" (the setting {verdict['setting']}, from {now.places.get(at, at)})"
+    return why
+
+
+def set_at(record: Record) -> frozenset[str]:
+    """The places of settings that a record names."""
+    named: list[Record] = [*_verdicts_for(record), *record.get("refused", ())]
+    return frozenset(str(each["set at"]) for each in named if "set at" in each)
+
+
+def _refusal(what: str, verdict: Record, now: Now) -> Iterator[str]:
+    yield _verdict(what, verdict, now)
+    if verdict.get("reply"):
+        yield f"The peer was told: {verdict.get('status')} {verdict['reply']}."
+
+
+def _copy(record: Record, copy: Record, now: Now) -> Iterator[str]:
+    """One account's copy: why it got one, and why there."""
+    filed = f"it was meant for {_mailbox(copy)}"
+    junked = [v for v in _verdicts_for(record) if v.get("action") == "junk"]
+    if copy.get("mailbox") == "junk" and junked:
+        filed += f", by the rule {junked[-1].get('rule')}"
+    elif copy.get("mailbox") == "inbox":
+        filed += ", as no rule said otherwise"
+    yield f"{copy['to']} got a copy: {copy['because']}; {filed}."
+    for waited in record.get("waits", ()):
+        if waited["to"] == copy["to"]:
+            yield f"  At first it had to wait: {waited['because']}."
+
+
+def _mailbox(copy: Record) -> str:
+    role = str(copy.get("mailbox", ""))
+    return "INBOX" if role == "inbox" else f"the mailbox for {role}"
+
+
+def _verdicts_for(record: Record) -> list[Record]:
+    own: list[Record] = list(record.get("verdicts", ()))
+    for one in record.get("recipients", ()):
+        own += one.get("verdicts", ())
+    return own
+
+
+def _place(copy: Record, now: Now) -> Iterator[str]:
+    here = [w for w in now.lies if w.message == copy["message"]]
+    placed = [w for w in here if w.recoverable_until is None]
+    for each in placed:
+        flags = " ".join(each.flags) or "no flags"
+        yield f"It lies in {each.path} as UID {each.uid} ({flags})."
+    if placed:
+        return
+    removed = _latest(here)
+    if removed is not None and removed.recoverable_until is not None:
+        until = iso(removed.recoverable_until)
+        yield f"It was deleted from {removed.path}; it can be brought back until {until}."
+        return
+    yield from _waits(copy, now) or ("It is gone: deleted for good, or its account is.",)
+
+
+def _queued(copy: Record, now: Now) -> Iterator[str]:
+    """A copy that was left to the queue, which gives it its id only when it delivers."""
+    yield from _waits(copy, now) or ("It has left the queue.",)
+
+
+def _waits(copy: Record, now: Now) -> list[str]:
+    return [
+        f"It waits in the queue, tried {each.attempts} times, next at {iso(each.due)}, "
+        f"until {iso(each.message.expires_at)}{f': {each.last_reply}' if each.last_reply else ''}."
+        for each in now.waits
+        if each.account == copy["account"]
+    ]
+
+
+def _latest(found: Sequence[Whereabouts]) -> Whereabouts | None:
+    return max(found, key=lambda each: each.recoverable_until or 0, default=None)

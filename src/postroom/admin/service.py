@@ -1,0 +1,141 @@
+"""Operations on the server itself: check, status, jobs."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from postroom import __version__
+from postroom.admin.directory import Nothing
+from postroom.admin.house import AdminHouse, CheckReport, WorkerView
+from postroom.core import metrics
+from postroom.core.clock import Instant, iso
+from postroom.core.jobs import JOBS
+from postroom.core.operations import argument, operation
+from postroom.core.settings import Role
+from postroom.domain import jobs, queue
+from postroom.domain.directory import people
+from postroom.domain.jobs import JobState
+from postroom.store.sql import Tx
+
+
+@dataclass(frozen=True, slots=True)
+class CheckHow:
+    """How to check."""
+
+    repair: bool = argument("Put right what can be derived: counters and parses", default=False)
+
+
+@operation("check", Role.ADMIN)
+async def check(house: AdminHouse, asked: CheckHow) -> CheckReport:
+    """Verify every hash, counter and reference of the store, beside a running server."""
+    return await house.check(asked.repair)
+
+
+# --- status -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StatusView:
+    """How the server is."""
+
+    version: str
+    python: str
+    state: str
+    hostname: str
+    listeners: tuple[str, ...]
+    workers: tuple[WorkerView, ...]
+    domains: int
+    waiting_messages: int
+    waiting_recipients: int
+    metrics: Mapping[str, Any]  # of the worker that answers; empty without a server
+
+    def told(self) -> str:
+        lines = [
+            f"Postroom {self.version} on Python {self.python}: {self.state}",
+            f"{self.hostname}, {self.domains} domains; "
+            f"{self.waiting_recipients} recipients of {self.waiting_messages} messages wait",
+            *(f"listens: {each}" for each in self.listeners),
+            *(
+                f"worker {w.worker}: {w.state}, process {w.process}, died {w.deaths} times"
+                for w in self.workers
+            ),
+        ]
+        if self.metrics:
+            lines.append("metrics of the worker that answers:")
+        for name, metric in self.metrics.items():
+            for label, value in metric["values"].items():
+                of = f"{{{metric['label']}={label}}}" if label else ""
+                lines.append(f"  {name}{of} {_number(value)} {metric['unit']}")
+        return "\n".join(lines)
+
+
+def _number(value: object) -> str:
+    if isinstance(value, Mapping):
+        mean = value["sum"] / value["count"]
+        return f"{value['count']} times, on average {mean:.4g}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _look(tx: Tx) -> tuple[int, Mapping[str, Any]]:
+    return len(people.domains(tx)), queue.counts(tx)
+
+
+@operation("status", Role.ADMIN, changes=False)
+async def status(house: AdminHouse, asked: Nothing) -> StatusView:
+    """Show the version, the workers, what waits, and what a worker has counted."""
+    flow = house.flow
+    domains, waiting = await flow.mail.read(_look)
+    server = house.server()
+    return StatusView(
+        version=__version__,
+        python=platform.python_version(),
+        state=server.state if server is not None else "not running",
+        hostname=flow.hostname,
+        listeners=server.listeners if server is not None else (),
+        workers=server.workers if server is not None else (),
+        domains=domains,
+        waiting_messages=int(waiting.get("messages", 0)),
+        waiting_recipients=int(waiting.get("recipients", 0)),
+        metrics=metrics.snapshot() if server is not None else {},
+    )
+
+
+# --- jobs -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A declared job."""
+
+    job: str
+    every: float  # seconds
+    due: str
+    last_done: str
+    failures: int  # since it went well
+    last_error: str
+    does: str
+
+
+@operation("jobs list", Role.ADMIN, changes=False)
+async def list_jobs(house: AdminHouse, asked: Nothing) -> tuple[JobView, ...]:
+    """List the jobs that run by themselves: when each is due and how it went."""
+    held = {state.name: state for state in await house.flow.mail.read(jobs.states)}
+    return tuple(
+        _job_view(name, job.every, job.summary, held.get(name))
+        for name, job in sorted(JOBS.items())
+    )
+
+
+def _job_view(name: str, every: float, summary: str, held: JobState | None) -> JobView:
+    does = summary.partition("\n")[0]
+    if held is None:
+        return JobView(name, every, "when the server starts", "never", 0, "", does)
+    due = "running" if held.lease else iso(held.due)
+    return JobView(name, every, due, _when(held.last_done), held.attempts, held.last_error, does)
+
+
+def _when(at: Instant) -> str:
+    return iso(at) if at else "never"

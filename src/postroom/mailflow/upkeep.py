@@ -1,0 +1,101 @@
+"""The jobs that keep the store tidy: each a bounded piece that can be resumed."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from postroom.core.clock import Instant
+from postroom.core.jobs import JOBS, job
+from postroom.domain import trace
+from postroom.domain.directory import people
+from postroom.domain.mailboxes import cleaning
+from postroom.domain.policy import Policy
+from postroom.domain.schema import SWEEP
+from postroom.mailflow.house import MailHouse
+from postroom.mailflow.settings import RetentionSettings
+from postroom.store import journal, sweeper
+from postroom.store.recompress import recompress
+from postroom.store.sql import Tx
+
+DAY: Final = 24 * 3600 * 1000
+HOUR: Final = 3600.0
+
+
+def _policy(tx: Tx, house: MailHouse) -> Policy:
+    return house.policies.current(tx, house.chain(""))
+
+
+async def _retention(house: MailHouse) -> RetentionSettings:
+    policy = await house.mail.read(_policy, house)
+    return policy.of(RetentionSettings)
+
+
+def _ago(house: MailHouse, days: int) -> Instant:
+    return Instant(house.clock.now() - days * DAY)
+
+
+@job("mailboxes.empty", every=10.0)
+async def empty_mailboxes(house: MailHouse) -> bool:
+    """Remove what deleted mailboxes held, a bounded piece at a time."""
+    days = (await _retention(house)).deleted_days
+    now = house.clock.now()
+    return await house.mail.write_later(cleaning.empty_doomed, now, days * DAY)
+
+
+@job("accounts.empty", every=30.0)
+async def empty_accounts(house: MailHouse) -> bool:
+    """Remove what deleted accounts owned, a bounded piece at a time."""
+    gone = await house.mail.read(people.gone_accounts, 1)
+    if not gone:
+        return False
+    await house.mail.write_later(cleaning.empty_gone, gone[0], house.clock.now())
+    return True
+
+
+@job("mailboxes.forget", every=600.0)
+async def forget_deleted(house: MailHouse) -> bool:
+    """Forget deleted messages whose time to be brought back is over."""
+    return bool(await house.mail.write_later(cleaning.forget_expired, house.clock.now()))
+
+
+@job("mailboxes.tombstones", every=6 * HOUR)
+async def forget_tombstones(house: MailHouse) -> bool:
+    """Forget old removals; clients that slept longer read all anew."""
+    days = (await _retention(house)).tombstones_days
+    return bool(await house.mail.write_later(cleaning.forget_tombstones, _ago(house, days)))
+
+
+@job("journal.forget", every=6 * HOUR)
+async def forget_journal(house: MailHouse) -> bool:
+    """Forget old entries of the journal."""
+    days = (await _retention(house)).journal_days
+    return bool(await house.mail.write_later(journal.prune, _ago(house, days)))
+
+
+@job("traces.forget", every=HOUR)
+async def forget_traces(house: MailHouse) -> bool:
+    """Forget old traces, of what was kept and of what was refused."""
+    kept = await _retention(house)
+    mail = await house.mail.write_later(trace.forget, _ago(house, kept.traces_days))
+    state = await house.state.write_later(trace.forget_refusals, _ago(house, kept.refusals_days))
+    return bool(mail or state)
+
+
+@job("blobs.sweep", every=6 * HOUR, lease=HOUR)
+async def sweep_blobs(house: MailHouse) -> bool:
+    """Mark content that nothing refers to, and remove what was marked a day ago."""
+    await sweeper.sweep(house.mail, house.blobs, SWEEP, house.clock.now())
+    return False
+
+
+@job("blobs.compress", every=HOUR, lease=HOUR)
+async def compress_blobs(house: MailHouse) -> bool:
+    """Compress content that is older than a day, where it is worth it."""
+    after: int | None = 0
+    while after is not None:
+        after = await recompress(house.mail, house.blobs, house.clock.now(), after)
+    return False
+
+
+JOBS_DECLARED: Final = tuple(sorted(JOBS))
+"""The names of the jobs above: importing this module declares them."""

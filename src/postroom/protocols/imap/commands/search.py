@@ -1,0 +1,284 @@
+"""SEARCH and UID SEARCH: narrow by what is cheap to know, read the rest. RFC 3501 §6.4.4.
+
+RETURN: RFC 4731; MODSEQ: RFC 7162 §3.1.5. Messages are looked at in pieces of bounded size: small
+reads run inline, header blocks and contents are read and decoded in a thread of the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import structlog
+
+from postroom.core.errors import Corrupt
+from postroom.core.ids import BLOB, external
+from postroom.domain.mailboxes import flags as bits
+from postroom.domain.mailboxes import reading
+from postroom.domain.mailboxes.messages import Pick
+from postroom.formats.headers import HEADER_MAX
+from postroom.protocols.imap.pace import Pace
+from postroom.protocols.imap.searching import (
+    About,
+    Candidate,
+    Level,
+    Question,
+    question,
+    sift,
+)
+from postroom.protocols.imap.session import Session, State, picks
+from postroom.protocols.imap.text import HeaderText, look
+from postroom.store.blobs import Blobs
+from postroom.store.sql import Tx
+from postroom.wire.imap import (
+    BadSyntax,
+    Command,
+    SearchReturn,
+    compress,
+    parse_search,
+    quoted_or_literal,
+)
+
+PIECE: Final = 200
+"""Messages in one read of placements."""
+
+CONTENT: Final = 1024 * 1024
+"""Octets of content in one turn of a thread; a larger message has a turn for itself."""
+
+NUMBERS: Final = 4096
+"""Numbers in one write of a long answer."""
+
+_MIN: Final = frozenset({SearchReturn.MIN})
+_log: Final = structlog.get_logger("postroom.imap")
+
+
+async def search(session: Session, command: Command) -> None:
+    """Answer with what matches in the mailbox as the client knows it."""
+    uid = command.name.startswith(b"UID ")
+    wanted = parse_search(command.args)
+    if wanted.returns is not None and SearchReturn.SAVE in wanted.returns:
+        raise BadSyntax("SAVE needs SEARCHRES, which is not offered")
+    selected = session.open
+    mail = session.shared.house.mail
+    # Other sessions may have set keywords that this one has not been told of.
+    registry = await mail.read(bits.registry, selected.mailbox.account)
+    about = About(selected.view, registry, session.shared.clock.now())
+    asked = question(wanted.key, about)
+    if asked.asks_modseq:
+        session.condstore = True  # RFC 7162 §3.1: a CONDSTORE enabling command
+    hits = await _hits(session, asked, uid=uid, first=wanted.returns == _MIN)
+    if wanted.returns is None:
+        await _tell(session, hits)
+    else:
+        session.write(await _extended(command.tag, hits, wanted.returns, uid=uid))
+    await session.finish(command, "Searched")
+
+
+# --- finding ------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Hits:
+    """Message numbers or UIDs that match, ascending, and their modseqs if those are asked for."""
+
+    numbers: list[int] = field(default_factory=list)
+    modseqs: list[int] | None = None
+
+
+async def _hits(session: Session, asked: Question, *, uid: bool, first: bool) -> Hits:
+    """Everything that matches; with `first`, at least the first."""
+    if not asked.levels:
+        return await _by_view(session, asked, uid=uid)
+    view = session.open.view
+    hits = Hits(modseqs=[] if asked.asks_modseq else None)
+    for _, pick in picks(view, asked.ranges, PIECE):
+        for each in await _piece(session, asked, pick):
+            placed = each.placed
+            hits.numbers.append(placed.uid if uid else view.number(placed.uid))
+            if hits.modseqs is not None:
+                hits.modseqs.append(placed.modseq)
+        if (first and hits.numbers) or session.state is State.LOGOUT:
+            break
+        await session.output.drain()  # raises if nobody waits for the answer any more
+        await asyncio.sleep(0)
+    return hits
+
+
+async def _by_view(session: Session, asked: Question, *, uid: bool) -> Hits:
+    """The answer where only sets were asked for: nothing is read."""
+    view, pace, hits = session.open.view, Pace(session.shared.clock), Hits()
+    for lo, hi in asked.ranges:
+        for start in range(lo, hi + 1, NUMBERS):
+            stop = min(hi, start + NUMBERS - 1)
+            hits.numbers += view.uids(start, stop) if uid else range(start, stop + 1)
+            if pace.over:
+                await pace.rest()
+    return hits
+
+
+async def _piece(session: Session, asked: Question, pick: Pick) -> list[Candidate]:
+    """What matches among some messages, each read as far as is needed to decide."""
+    mail, box = session.shared.house.mail, session.open.mailbox.id
+    recent = session.open.recent
+    placed = [
+        Candidate(row, bool(recent) and any(lo <= row.uid <= hi for lo, hi in recent))
+        for row in await mail.read(reading.brief, box, pick)
+    ]
+    hits, left = await _sift(session, asked, placed)
+    if left and Level.PARSED in asked.levels:
+        uids = [each.placed.uid for each in left]
+        parsed = {row.uid: row for row in await mail.read(reading.searched, box, Pick.of(uids))}
+        known = [
+            Candidate(each.placed, each.recent, parsed[each.placed.uid])
+            for each in left
+            if each.placed.uid in parsed  # else it was removed between the two reads
+        ]
+        more, left = await _sift(session, asked, known)
+        hits += more
+    blobs = session.shared.house.blobs
+    if left and Level.HEADER in asked.levels:
+        verdicts = await mail.read_much(_by_header, blobs, asked, left)
+        hits += _those(left, verdicts, True)
+        left = _those(left, verdicts, None)
+    if Level.CONTENT in asked.levels:
+        for batch in _batches(left):
+            verdicts = await mail.read_much(_by_content, blobs, asked, batch)
+            hits += _those(batch, verdicts, True)
+            await session.output.drain()
+    hits.sort(key=lambda each: each.placed.uid)
+    return hits
+
+
+async def _sift(
+    session: Session, asked: Question, candidates: Sequence[Candidate]
+) -> tuple[list[Candidate], list[Candidate]]:
+    """`sift` in turns: a tree may have thousands of keys."""
+    pace = Pace(session.shared.clock)
+    hits: list[Candidate] = []
+    left: list[Candidate] = []
+    for start in range(0, len(candidates), asked.turn):
+        some, others = sift(asked, candidates[start : start + asked.turn])
+        hits += some
+        left += others
+        if pace.over:
+            await pace.rest()
+    return hits, left
+
+
+def _those(
+    candidates: Sequence[Candidate], verdicts: Sequence[bool | None], wanted: bool | None
+) -> list[Candidate]:
+    pairs = zip(candidates, verdicts, strict=True)
+    return [each for each, verdict in pairs if verdict is wanted]
+
+
+def _batches(candidates: Iterable[Candidate]) -> Iterator[list[Candidate]]:
+    batch: list[Candidate] = []
+    octets = 0
+    for each in candidates:
+        if batch and octets + each.placed.size > CONTENT:
+            yield batch
+            batch, octets = [], 0
+        batch.append(each)
+        octets += each.placed.size
+    if batch:
+        yield batch
+
+
+# --- in a thread of the store -------------------------------------------------------------------
+
+
+def _by_header(
+    tx: Tx, blobs: Blobs, asked: Question, candidates: Sequence[Candidate]
+) -> list[bool | None]:
+    """Read header blocks, one at a time."""
+    verdicts: list[bool | None] = []
+    for each in candidates:
+        known = each.parsed.header_size if each.parsed is not None else None
+        size = HEADER_MAX if known is None else known
+        raw = _read(tx, blobs, each, min(size, each.placed.size))
+        if raw is None:
+            verdicts.append(False)
+            continue
+        header = HeaderText(raw)
+        verdicts.append(asked.test(replace(each, header=header)))
+    return verdicts
+
+
+def _by_content(
+    tx: Tx, blobs: Blobs, asked: Question, candidates: Sequence[Candidate]
+) -> list[bool | None]:
+    """Read whole messages, one at a time."""
+    verdicts: list[bool | None] = []
+    for each in candidates:
+        raw = _read(tx, blobs, each, each.placed.size)
+        if raw is None:
+            verdicts.append(False)
+            continue
+        found = look(raw, asked.in_header, asked.in_body)
+        verdicts.append(asked.test(replace(each, header=HeaderText(raw), found=found)))
+    return verdicts
+
+
+def _read(tx: Tx, blobs: Blobs, message: Candidate, size: int) -> bytes | None:
+    """Its first octets. One damaged message shall not keep a person from finding the others."""
+    try:
+        return blobs.read(tx, message.placed.blob, 0, size)
+    except Corrupt as error:
+        name = external(BLOB, message.placed.blob)
+        _log.warning("a message cannot be searched", blob=name, detail=error.detail)
+        return None
+
+
+# --- telling ------------------------------------------------------------------------------------
+
+
+async def _tell(session: Session, hits: Hits) -> None:
+    """The SEARCH response, one line of any length. RFC 3501 §7.2.5."""
+    session.write(b"* SEARCH")
+    for start in range(0, len(hits.numbers), NUMBERS):
+        if start:
+            await session.output.drain()
+            await asyncio.sleep(0)
+        session.write(b"".join([b" %d" % n for n in hits.numbers[start : start + NUMBERS]]))
+    if hits.modseqs:
+        session.write(b" (MODSEQ %d)" % max(hits.modseqs))
+    session.write(b"\r\n")
+
+
+async def _extended(
+    tag: bytes, hits: Hits, returns: frozenset[SearchReturn], *, uid: bool
+) -> bytes:
+    if len(hits.numbers) <= NUMBERS:
+        return esearch(tag, hits, returns, uid=uid)
+    return await asyncio.to_thread(esearch, tag, hits, returns, uid=uid)
+
+
+def esearch(tag: bytes, hits: Hits, returns: frozenset[SearchReturn], *, uid: bool) -> bytes:
+    """The ESEARCH response. RFC 4731 §3.1; without matches only COUNT is told."""
+    numbers, modseqs = hits.numbers, hits.modseqs
+    parts = [b"* ESEARCH (TAG " + quoted_or_literal(tag) + b")"]
+    if uid:
+        parts.append(b"UID")
+    if numbers:
+        if SearchReturn.MIN in returns:
+            parts.append(b"MIN %d" % numbers[0])
+        if SearchReturn.MAX in returns:
+            parts.append(b"MAX %d" % numbers[-1])
+        if SearchReturn.ALL in returns:
+            parts.append(b"ALL " + compress(numbers))
+    if SearchReturn.COUNT in returns:
+        parts.append(b"COUNT %d" % len(numbers))
+    if modseqs:
+        parts.append(b"MODSEQ %d" % max(_told(modseqs, returns)))
+    return b" ".join(parts) + b"\r\n"
+
+
+def _told(modseqs: list[int], returns: frozenset[SearchReturn]) -> list[int]:
+    """The modseqs of the messages that the answer is about. RFC 4731 §3.2."""
+    if returns <= {SearchReturn.MIN, SearchReturn.MAX}:
+        first = modseqs[:1] if SearchReturn.MIN in returns else []
+        return first + (modseqs[-1:] if SearchReturn.MAX in returns else [])
+    return modseqs

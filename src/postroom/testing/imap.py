@@ -1,0 +1,435 @@
+"""A scripted IMAP client for tests, stress and plays: it says what it is told, well or badly.
+
+It reads with `wire.imap.ResponseReader`, so an answer that is no IMAP raises BadResponse. Every
+wait has a deadline; what the server says meanwhile is kept in order.
+
+    async with await ImapClient.connect("127.0.0.1", 143) as client:
+        await client.starttls(context)
+        await client.login("ann@example.test", "secret")
+        reply = await client.command("SELECT INBOX")
+        assert reply.ok and reply.code_data("UIDVALIDITY")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ssl
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Final
+
+from postroom.wire.imap import (
+    Atom,
+    Code,
+    Continuation,
+    Response,
+    ResponseReader,
+    Tagged,
+    Untagged,
+    Value,
+)
+
+PATIENCE: Final = 10.0
+"""Seconds to wait for a response, unless the caller says otherwise."""
+
+_READ: Final = 64 * 1024
+
+
+class ClosedError(Exception):
+    """The server ended the connection; `heard` is what it said before."""
+
+    def __init__(self, heard: Sequence[Untagged] = ()) -> None:
+        super().__init__(f"the server closed the connection after {list(heard)!r}")
+        self.heard = list(heard)
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """A part of a command that goes as a literal; `sync` waits for the server's leave."""
+
+    data: bytes
+    sync: bool = True
+    binary: bool = False
+
+    def announcement(self) -> bytes:
+        mark = b"~" if self.binary else b""
+        return mark + b"{%d%b}\r\n" % (len(self.data), b"" if self.sync else b"+")
+
+
+Part = str | bytes | Literal
+Fetched = dict[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The tagged response of a command and the untagged ones that came before it."""
+
+    tagged: Tagged
+    untagged: list[Untagged] = field(default_factory=list)
+
+    @property
+    def kind(self) -> str:
+        """OK, NO or BAD."""
+        return self.tagged.kind.decode("ascii")
+
+    @property
+    def ok(self) -> bool:
+        return self.kind == "OK"
+
+    @property
+    def code(self) -> str | None:
+        """The name of the tagged reply's response code."""
+        return self.tagged.code.name.decode("ascii") if self.tagged.code is not None else None
+
+    @property
+    def text(self) -> str:
+        return self.tagged.text.decode("ascii")
+
+    def __getitem__(self, name: str) -> list[Untagged]:
+        """The untagged responses of a name, in order."""
+        wanted = name.encode("ascii")
+        return [each for each in self.untagged if each.name == wanted]
+
+    def codes(self) -> list[Code]:
+        """Every response code, the tagged reply's last."""
+        found = [each.code for each in self.untagged if each.code is not None]
+        return [*found, self.tagged.code] if self.tagged.code is not None else found
+
+    def code_data(self, name: str) -> tuple[Value, ...] | None:
+        """The arguments of the first response code of that name; None if there is none."""
+        wanted = name.encode("ascii")
+        return next((code.data for code in self.codes() if code.name == wanted), None)
+
+    def numbers(self, name: str) -> list[int]:
+        """The numbers of `* n NAME` responses, in order."""
+        return [each.number for each in self[name] if each.number is not None]
+
+    def fetched(self) -> dict[int, Fetched]:
+        """FETCH responses by message number; what is said of a number later is added."""
+        found: dict[int, Fetched] = {}
+        for number, items in fetches(self.untagged):
+            found.setdefault(number, {}).update(items)
+        return found
+
+
+def fetches(responses: Sequence[Response]) -> Iterator[tuple[int, Fetched]]:
+    """(message number, items by name in upper case) of each FETCH response."""
+    for each in responses:
+        if isinstance(each, Untagged) and each.name == b"FETCH" and each.number is not None:
+            (listed,) = each.data
+            assert isinstance(listed, tuple)
+            names = [str(bytes(n), "ascii").upper() for n in listed[::2] if isinstance(n, Atom)]
+            yield each.number, dict(zip(names, listed[1::2], strict=True))
+
+
+def flags_of(value: Value) -> set[str]:
+    """A list of flags as a set of names."""
+    assert isinstance(value, tuple)
+    return {bytes(flag).decode("ascii") for flag in value if isinstance(flag, bytes)}
+
+
+def numbers_of(value: Value) -> list[int]:
+    """A set such as `1:3,7`, or one number, as a list."""
+    if isinstance(value, int):
+        return [value]
+    assert isinstance(value, bytes)
+    found: list[int] = []
+    for piece in bytes(value).split(b","):
+        first, _, last = piece.partition(b":")
+        found += range(int(first), int(last or first) + 1)
+    return found
+
+
+class ImapClient:
+    """One connection. Not for two tasks at once."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, patience: float
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._responses = ResponseReader()
+        self._tags = 0
+        self._patience = patience
+        self.greeting = Untagged(b"")
+
+    @classmethod
+    async def connect(
+        cls,
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+        patience: float = PATIENCE,
+        greeting: bool = True,
+    ) -> ImapClient:
+        """Connect, with `tls` by implicit TLS, and hear the greeting."""
+        name = host if tls is not None else None
+        opening = asyncio.open_connection(host, port, ssl=tls, server_hostname=name, limit=_READ)
+        reader, writer = await asyncio.wait_for(opening, patience)
+        client = cls(reader, writer, patience)
+        if greeting:
+            first = await client.response()
+            assert isinstance(first, Untagged)
+            client.greeting = first
+        return client
+
+    async def __aenter__(self) -> ImapClient:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    # --- bytes -----------------------------------------------------------------------------------
+
+    def send(self, data: bytes) -> None:
+        """Octets as they are, right or wrong."""
+        self._writer.write(data)
+
+    async def flush(self) -> None:
+        """Wait until the loop has taken what was sent."""
+        await self._writer.drain()
+
+    def send_eof(self) -> None:
+        """Say no more, but go on listening. Not over TLS."""
+        self._writer.write_eof()
+
+    async def response(self, patience: float | None = None) -> Response:
+        """The next response; raises ClosedError at the end, TimeoutError if none comes in time."""
+        async with asyncio.timeout(self._patience if patience is None else patience):
+            while (found := self._responses.next()) is None:
+                try:
+                    data = await self._reader.read(_READ)
+                except (ConnectionError, ssl.SSLError):
+                    data = b""
+                if not data:
+                    raise ClosedError
+                self._responses.feed(data)
+        return found
+
+    async def silent(self, seconds: float) -> bool:
+        """True if nothing is said for so long; what is said is lost to nobody."""
+        try:
+            async with asyncio.timeout(seconds):
+                if (data := await self._reader.read(_READ)) is not None:
+                    self._responses.feed(data)
+        except TimeoutError:
+            return True
+        return False
+
+    async def until_closed(self, patience: float | None = None) -> list[Response]:
+        """Everything that is said until the server ends the connection."""
+        heard: list[Response] = []
+        while True:
+            try:
+                heard.append(await self.response(patience))
+            except ClosedError:
+                return heard
+
+    async def close(self) -> None:
+        """End the connection without a word."""
+        self._writer.close()
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._writer.wait_closed()
+        except (ConnectionError, ssl.SSLError, TimeoutError):
+            self.abort()
+
+    def abort(self) -> None:
+        """Reset the connection."""
+        self._writer.transport.abort()
+
+    # --- commands --------------------------------------------------------------------------------
+
+    def tag(self) -> bytes:
+        """A tag that was not used before."""
+        self._tags += 1
+        return b"t%d" % self._tags
+
+    async def command(self, *parts: Part, patience: float | None = None) -> Reply:
+        """Say a command and hear its reply. A refused synchronising literal ends it early."""
+        tag = self.tag()
+        heard: list[Untagged] = []
+        out = tag + b" "
+        for part in parts:
+            if not isinstance(part, Literal):
+                out += part.encode() if isinstance(part, str) else part
+                continue
+            self.send(out + part.announcement())
+            out = b""
+            if part.sync:
+                answer = await self._await_leave(tag, heard, patience)
+                if answer is not None:
+                    return Reply(answer, heard)
+            self.send(part.data)
+        self.send(out + b"\r\n")
+        return await self.reply(tag, heard, patience=patience)
+
+    async def _await_leave(
+        self, tag: bytes, heard: list[Untagged], patience: float | None
+    ) -> Tagged | None:
+        while True:
+            each = await self._hear(heard, patience)
+            if isinstance(each, Continuation):
+                return None
+            if isinstance(each, Tagged):
+                assert each.tag == tag, each
+                return each
+
+    async def _hear(self, heard: list[Untagged], patience: float | None) -> Response:
+        try:
+            each = await self.response(patience)
+        except ClosedError as error:
+            raise ClosedError(heard) from error
+        if isinstance(each, Untagged):
+            heard.append(each)
+        return each
+
+    async def reply(
+        self, tag: bytes, heard: list[Untagged] | None = None, *, patience: float | None = None
+    ) -> Reply:
+        """The tagged reply to a command that was sent already."""
+        told = heard if heard is not None else []
+        while True:
+            each = await self._hear(told, patience)
+            if isinstance(each, Tagged):
+                assert each.tag == tag, (tag, each)
+                return Reply(each, told)
+            assert isinstance(each, Untagged), each
+
+    async def continuation(self) -> bytes:
+        """The text of the continuation that comes next."""
+        each = await self.response()
+        assert isinstance(each, Continuation), each
+        return each.text
+
+    # --- what most scripts say -------------------------------------------------------------------
+
+    async def starttls(self, context: ssl.SSLContext, name: str = "localhost") -> Reply:
+        """Upgrade; what was said in plaintext beyond the reply would be an attack."""
+        reply = await self.command("STARTTLS")
+        if reply.ok:
+            assert self._responses.empty
+            async with asyncio.timeout(self._patience):
+                await self._writer.start_tls(context, server_hostname=name)
+        return reply
+
+    async def login(self, user: str, password: str) -> Reply:
+        """LOGIN with both as literals that need no leave: any octets do."""
+        return await self.command(
+            "LOGIN ", Literal(user.encode(), sync=False), " ", Literal(password.encode(), False)
+        )
+
+    async def plain(self, user: str, password: str, acting: str = "") -> Reply:
+        """AUTHENTICATE PLAIN with its initial response. RFC 4616 §2, RFC 4959 §3."""
+        response = base64.b64encode(f"{acting}\0{user}\0{password}".encode())
+        return await self.command(b"AUTHENTICATE PLAIN " + response)
+
+    async def append(
+        self,
+        mailbox: str,
+        *messages: bytes,
+        flags: str = "",
+        date: str = "",
+        sync: bool = True,
+    ) -> Reply:
+        """APPEND one message or, by RFC 3502, several; `flags` as `(\\Seen)`, `date` quoted."""
+        about = "".join(f"{word} " for word in (flags, date) if word)
+        parts: list[Part] = [f"APPEND {mailbox}"]
+        for message in messages:
+            parts += [f" {about}", Literal(message, sync)]
+        return await self.command(*parts)
+
+    @asynccontextmanager
+    async def idle(self) -> AsyncIterator[Idle]:
+        """IDLE until the block ends, then DONE. RFC 2177."""
+        tag = self.tag()
+        self.send(tag + b" IDLE\r\n")
+        before: list[Untagged] = []
+        while isinstance(each := await self._hear(before, None), Untagged):
+            pass
+        assert isinstance(each, Continuation), each
+        idle = Idle(self, before)
+        yield idle
+        self.send(b"DONE\r\n")
+        idle.reply = await self.reply(tag, idle.after)
+
+
+class Idle:
+    """An IDLE under way."""
+
+    def __init__(self, client: ImapClient, before: list[Untagged]) -> None:
+        self._client = client
+        self.before = before
+        """What was told before the continuation."""
+        self.after: list[Untagged] = []
+        """What was told after DONE."""
+        self.reply: Reply | None = None
+        """The reply to DONE, once the block has ended."""
+
+    async def next(self, patience: float = 5.0) -> Untagged:
+        """What is told next; raises TimeoutError if nothing is."""
+        each = await self._client.response(patience)
+        assert isinstance(each, Untagged), each
+        return each
+
+
+# --- following a mailbox ---------------------------------------------------------------------
+
+
+class Follower:
+    """What a client knows of its open mailbox if it believes untagged responses alone.
+
+    `messages[n - 1]` is what is known of message `n`: UID, FLAGS, MODSEQ as far as told.
+    """
+
+    def __init__(self) -> None:
+        self.messages: list[Fetched] = []
+        self.recent = 0
+
+    def hear(self, responses: Sequence[Response]) -> None:
+        """Take responses in the order in which they came; a wrong number is an AssertionError."""
+        for each in responses:
+            if not isinstance(each, Untagged) or each.number is None:
+                continue
+            match each.name:
+                case b"EXISTS":
+                    grown = each.number - len(self.messages)
+                    # RFC 3501 §7.3.1: EXISTS never shrinks a mailbox, EXPUNGE does.
+                    assert grown >= 0, each
+                    self.messages += [{} for _ in range(grown)]
+                case b"RECENT":
+                    self.recent = each.number
+                case b"EXPUNGE":
+                    assert 1 <= each.number <= len(self.messages), each
+                    del self.messages[each.number - 1]
+                case b"FETCH":
+                    assert 1 <= each.number <= len(self.messages), each
+                    ((_, items),) = fetches([each])
+                    self._learn(self.messages[each.number - 1], items)
+                case _:
+                    pass
+
+    def _learn(self, known: Fetched, items: Fetched) -> None:
+        assert known.get("UID", items.get("UID")) == items.get("UID", known.get("UID"))
+        before, after = known.get("MODSEQ"), items.get("MODSEQ")
+        if isinstance(before, tuple) and isinstance(after, tuple):
+            assert isinstance(before[0], int)
+            assert isinstance(after[0], int)
+            assert after[0] >= before[0], (known, items)  # RFC 7162 §3.1: it never goes back
+        known.update(items)
+
+    def unknown(self, item: str) -> list[int]:
+        """The numbers of messages of which `item` was never told."""
+        return [n for n, known in enumerate(self.messages, 1) if item not in known]
+
+    def uids(self) -> list[Value]:
+        return [known.get("UID") for known in self.messages]

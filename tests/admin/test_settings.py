@@ -1,0 +1,122 @@
+"""Operations on settings: what applies where, and why."""
+
+from __future__ import annotations
+
+import pytest
+
+from postroom.core.errors import Malformed, Misuse, NotFound
+from postroom.core.settings import SETTINGS, chain
+from postroom.mailflow.settings import QuotaSettings
+
+from .conftest import Admin
+
+
+async def test_the_nearest_value_applies_and_its_origin_is_told(admin: Admin) -> None:
+    await admin.do("account create", address="ann@example.org")
+    for at, value in (
+        ("server", "100"),
+        ("domain:Example.org", "200"),
+        ("account:Ann@example.org", "300"),
+    ):
+        await admin.json("settings set", name="quota.messages", value=value, at=at)
+    expected = {
+        "": (100, "server"),
+        "server": (100, "server"),
+        "node:1": (100, "server"),
+        "domain:example.org": (200, "domain:example.org"),
+        "account:ann@example.org": (300, "account:ann@example.org"),
+    }
+    for at, (applies, origin) in expected.items():
+        shown = await admin.json("settings get", name="quota.messages", at=at)
+        assert (shown.value, shown.origin, shown.default) == (applies, origin, 0)
+    unset = await admin.do("settings unset", name="quota.messages", at="account:ann@example.org")
+    assert (unset.value, unset.origin) == (200, "domain:example.org")
+
+
+async def test_a_change_applies_at_once(admin: Admin) -> None:
+    flow = admin.house.flow
+    await admin.do("settings set", name="quota.octets", value="77")
+    policy = await flow.mail.read(flow.policies.current, chain())
+    assert policy.of(QuotaSettings).octets == 77
+
+
+async def test_a_setting_tells_all_about_itself(admin: Admin) -> None:
+    shown = await admin.json("settings get", name="smtp.max_size")
+    declared = SETTINGS["smtp.max_size"]
+    assert (shown.unit, shown.help) == (declared.unit, declared.help)
+    assert shown.scopes == ("server", "node", "listener")
+    told = shown.told()
+    assert "smtp.max_size = 52428800 octets" in told
+    assert "default" in told
+
+
+async def test_all_settings_are_listed_with_value_and_origin(admin: Admin) -> None:
+    await admin.do("settings set", name="smtp.max_hops", value="30", at="listener:smtp")
+    everything = await admin.json("settings list")
+    assert [each.name for each in everything] == sorted(SETTINGS)
+    there = await admin.json("settings list", prefix="smtp.max_h", at="listener:smtp")
+    assert [(each.name, each.value, each.origin) for each in there] == [
+        ("smtp.max_hops", 30, "listener:smtp")
+    ]
+    (here,) = await admin.do("settings list", prefix="smtp.max_hops")
+    assert (here.value, here.origin) == (50, "default")
+
+
+async def test_the_diff_shows_what_somebody_set(admin: Admin) -> None:
+    before = len(await admin.do("settings diff"))
+    await admin.do("settings set", name="smtp.max_hops", value="30", at="listener:smtp")
+    await admin.do("settings set", name="smtp.max_hops", value="50", at="node:1")
+    diff = await admin.json("settings diff")
+    assert len(diff) == before + 2
+    assert [(d.at, d.value, d.default) for d in diff if d.name == "smtp.max_hops"] == [
+        ("listener:smtp", 30, 50),
+        ("node:1", 50, 50),
+    ]
+
+
+async def test_the_history_says_who_when_and_why(admin: Admin) -> None:
+    await admin.do("settings set", name="smtp.max_hops", value="30", reason="a loop")
+    admin.clock.advance(60)
+    await admin.do("settings unset", name="smtp.max_hops", reason="mended")
+    last, first = (await admin.json("settings history", limit=2))[:2]
+    assert (first.name, first.was, first.now, first.reason) == (
+        "smtp.max_hops", "(not set)", "30", "a loop",
+    )  # fmt: skip
+    assert (last.was, last.now, last.reason) == ("30", "(not set)", "mended")
+    assert first.by == "the command line"
+    assert last.changed > first.changed
+    with pytest.raises(Misuse):
+        await admin.do("settings history", limit=0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "error"),
+    [
+        ({"name": "smtp.nothing", "value": "1"}, NotFound),
+        ({"name": "smtp.max_hops", "value": "many"}, Misuse),
+        ({"name": "smtp.max_hops", "value": "5"}, Misuse),
+        ({"name": "smtp.max_hops", "value": "30", "at": "domain:example.org"}, Misuse),
+        ({"name": "smtp.max_hops", "value": "30", "at": "moon"}, Misuse),
+        ({"name": "smtp.max_hops", "value": "30", "at": "server:x"}, Misuse),
+        ({"name": "smtp.max_hops", "value": "30", "at": "node:one"}, Misuse),
+        ({"name": "quota.octets", "value": "30", "at": "domain:nowhere.example"}, NotFound),
+        ({"name": "quota.octets", "value": "30", "at": "account:nobody@example.org"}, NotFound),
+        ({"name": "quota.octets", "value": "30", "at": "account:nobody"}, Malformed),
+    ],
+)
+async def test_what_does_not_fit_changes_nothing(
+    admin: Admin, asked: dict[str, str], error: type[Exception]
+) -> None:
+    before = await admin.do("settings diff")
+    with pytest.raises(error):
+        await admin.do("settings set", **asked)
+    assert await admin.do("settings diff") == before
+
+
+async def test_a_setting_of_an_account_follows_it_and_nobody_else(admin: Admin) -> None:
+    await admin.do("account create", address="ann@example.org")
+    await admin.do("settings set", name="quota.octets", value="5", at="account:ann@example.org")
+    await admin.do("account delete", address="ann@example.org")
+    await admin.do("account create", address="ann@example.org")
+    shown = await admin.do("settings get", name="quota.octets", at="account:ann@example.org")
+    assert (shown.value, shown.origin) == (0, "default")

@@ -1,0 +1,313 @@
+"""Every decision can be explained afterwards, and every setting changes what it says it does."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+import pytest
+
+from postroom.core.settings import SERVER, SETTINGS, Place, Scope, Value
+from postroom.domain import trace
+from postroom.mailflow import phases
+from postroom.mailflow.refusals import A_MINUTE, BURST
+from postroom.testing.smtp import SmtpClient
+from postroom.wire.smtp import Reply
+from tests.mailflow.serving import DOMAIN, Mx, at_listener, message
+
+BOB = f"bob@{DOMAIN}"
+EVE = f"eve@{DOMAIN}"
+ANN = "ann@elsewhere.example"
+HOPS = b"Received: from a by b; Thu, 1 Jan 2026 00:00:00 +0000\r\n"
+
+Play = Callable[[Mx, SmtpClient], Awaitable[Reply]]
+
+RULES = {
+    rule.__name__: rule
+    for phase in (phases.MAIL, phases.RCPT, phases.DATA)
+    for rule in phase.rules
+}
+
+
+# --- plays: each comes to one decision ----------------------------------------------------------
+
+
+async def declared(mx: Mx, client: SmtpClient) -> Reply:
+    return await client.ask(f"MAIL FROM:<{ANN}> SIZE=100000")
+
+
+async def big(mx: Mx, client: SmtpClient) -> Reply:
+    return (await client.deliver(ANN, [BOB], message() + b"x" * 100_000)).last
+
+
+async def hops(mx: Mx, client: SmtpClient) -> Reply:
+    return (await client.deliver(ANN, [BOB], HOPS * 30 + message())).last
+
+
+async def local_sender(mx: Mx, client: SmtpClient) -> Reply:
+    return await client.ask(f"MAIL FROM:<{EVE}>")
+
+
+async def many(mx: Mx, client: SmtpClient) -> Reply:
+    await client.send(f"MAIL FROM:<{ANN}>\r\n".encode() + f"RCPT TO:<{BOB}>\r\n".encode() * 101)
+    return (await client.replies(102))[-1]
+
+
+async def guesses(mx: Mx, client: SmtpClient) -> Reply:
+    await client.ask(f"MAIL FROM:<{ANN}>")
+    for n in range(5):
+        await client.ask(f"RCPT TO:<guess{n}@{DOMAIN}>", 550)
+    return await client.ask(f"RCPT TO:<{BOB}>")
+
+
+async def full(mx: Mx, client: SmtpClient) -> Reply:
+    await client.ask(f"MAIL FROM:<{ANN}> SIZE=5000")
+    return await client.ask(f"RCPT TO:<{BOB}>")
+
+
+async def full_by_count(mx: Mx, client: SmtpClient) -> Reply:
+    """The second message into an empty account."""
+    await mx.empty(await mx.find(BOB))
+    assert (await client.deliver(ANN, [BOB], message())).accepted
+    return (await client.deliver(ANN, [BOB], message())).last
+
+
+async def stranger(mx: Mx, client: SmtpClient) -> Reply:
+    await client.ask(f"MAIL FROM:<{ANN}>")
+    return await client.ask("RCPT TO:<someone@far.example>")
+
+
+async def unknown(mx: Mx, client: SmtpClient) -> Reply:
+    await client.ask(f"MAIL FROM:<{ANN}>")
+    return await client.ask(f"RCPT TO:<nobody@{DOMAIN}>")
+
+
+async def bare(mx: Mx, client: SmtpClient) -> Reply:
+    for line in (f"MAIL FROM:<{ANN}>", f"RCPT TO:<{BOB}>", "DATA"):
+        await client.ask(line)
+    await client.send(b"one\n\r\n.\r\n")
+    return await client.reply()
+
+
+async def with_nul(mx: Mx, client: SmtpClient) -> Reply:
+    return (await client.deliver(ANN, [BOB], message(body=b"\0\r\n"))).last
+
+
+@dataclass(frozen=True)
+class Case:
+    """A decision: refused under one value of its setting, taken under the other."""
+
+    rule: str
+    play: Play
+    code: int
+    status: str
+    setting: str = ""
+    strict: Value | None = None
+    lenient: Value | None = None
+
+
+CASES = [
+    Case("declared_size", declared, 552, "5.3.4", "smtp.max_size", 65_536, 200_000),
+    Case("size", big, 552, "5.3.4", "smtp.max_size", 65_536, 200_000),
+    Case("hops", hops, 554, "5.4.6", "smtp.max_hops", 30, 31),
+    Case("local_sender", local_sender, 530, "5.7.0", "smtp.local_senders_sign_in", True, False),
+    Case("crowd", many, 452, "4.5.3", "smtp.max_recipients", 100, 101),
+    Case("guessing", guesses, 421, "4.7.0", "smtp.max_refused", 5, 6),
+    Case("guessing", guesses, 421, "4.7.0", "smtp.max_refused", 5, 0),
+    Case("room", full, 452, "4.2.2", "quota.octets", 4_999, 5_000),
+    Case("room", full_by_count, 452, "4.2.2", "quota.messages", 1, 2),
+    Case("relay", stranger, 550, "5.7.1"),
+    Case("known", unknown, 550, "5.1.1"),
+    Case("line_ends", bare, 554, "5.6.0"),
+    Case("nul", with_nul, 554, "5.6.0"),
+]
+WITH_SETTING = [case for case in CASES if case.setting]
+
+
+def _names(case: Case) -> str:
+    return f"{case.rule}-{case.setting}-{case.lenient}"
+
+
+def test_every_rule_of_the_table_has_a_case() -> None:
+    """A new rule comes with a case here, or this fails."""
+    assert {case.rule for case in CASES} == set(RULES)
+
+
+def test_every_setting_that_a_rule_reads_has_a_case() -> None:
+    """What a rule reads of policy decides: each such setting is flipped below."""
+    read = set()
+    for rule in RULES.values():
+        for node in ast.walk(ast.parse(inspect.getsource(rule))):
+            # policy.of(SmtpSettings).max_size
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Call):
+                call = node.value
+                if isinstance(call.func, ast.Attribute) and call.func.attr == "of":
+                    group = call.args[0]
+                    assert isinstance(group, ast.Name)
+                    prefix = group.id.removesuffix("Settings").lower()
+                    read.add((rule.__name__, f"{prefix}.{node.attr}"))
+    assert read  # the way rules ask for settings is known to this test
+    assert read <= {(case.rule, case.setting) for case in CASES}
+    named = {case.setting for case in WITH_SETTING}
+    assert named <= set(SETTINGS)
+
+
+@pytest.mark.parametrize("case", CASES, ids=_names)
+async def test_a_refusal_carries_a_trace_that_says_rule_why_setting_and_where(
+    mx: Mx, case: Case
+) -> None:
+    await mx.account(BOB)
+    await mx.account(EVE)
+    at = SERVER if case.setting.startswith("quota") else at_listener()
+    if case.setting:
+        await mx.set(case.setting, case.strict, at)
+    async with mx.connect() as client:
+        reply = await case.play(mx, client)
+        record = await mx.refusal(reply)
+    assert (reply.code, str(reply.status)) == (case.code, case.status)
+    told = record["verdicts"][-1]
+    assert told["rule"] == case.rule
+    assert len(told["why"]) > 20 and told["why"] != told["reply"]
+    assert told["status"] == case.status
+    if case.setting:
+        assert (told["setting"], told["set at"]) == (case.setting, str(at))
+    else:
+        assert "setting" not in told
+    assert record["facts"]["peer"]["ip"] == "127.0.0.1"
+    assert record["session"].startswith("s")
+    assert record["id"] in reply.text
+
+
+@pytest.mark.parametrize("case", WITH_SETTING, ids=_names)
+async def test_flipping_that_one_setting_changes_that_outcome_at_once(mx: Mx, case: Case) -> None:
+    """Without restart, and for sessions that are open already."""
+    await mx.account(BOB)
+    await mx.account(EVE)
+    async with mx.connect() as first, mx.connect() as second, mx.connect() as third:
+        await mx.set(case.setting, case.strict)
+        assert (await case.play(mx, first)).code == case.code
+        await mx.set(case.setting, case.lenient)
+        assert (await case.play(mx, second)).code == 250
+        await mx.set(case.setting, case.strict)
+        assert (await case.play(mx, third)).code == case.code
+
+
+@pytest.mark.parametrize("case", WITH_SETTING, ids=_names)
+async def test_flipping_that_one_setting_changes_no_other_outcome(mx: Mx, case: Case) -> None:
+    """All other plays decide alike under either value."""
+    await mx.account(BOB)
+    await mx.account(EVE)
+    others = {c.play for c in CASES if c.setting != case.setting} - {full_by_count}
+    outcomes: list[dict[str, tuple[int, str]]] = []
+    for value in (case.strict, case.lenient):
+        await mx.set(case.setting, value)
+        seen: dict[str, tuple[int, str]] = {}
+        for play in sorted(others, key=lambda p: p.__name__):
+            if case.setting.startswith("quota") and play in (big, hops, many, guesses):
+                continue  # they ask for more than that account's room
+            async with mx.connect() as client:
+                reply = await play(mx, client)
+                seen[play.__name__] = (reply.code, str(reply.status))
+        outcomes.append(seen)
+    assert outcomes[0] == outcomes[1]
+    assert len(outcomes[0]) >= 6
+
+
+async def test_a_domain_may_let_its_own_name_in_while_others_do_not(mx: Mx) -> None:
+    """smtp.local_senders_sign_in is a domain's to decide: that of the sender counts."""
+    await mx.account(BOB)
+    await mx.set("smtp.local_senders_sign_in", False, Place(Scope.DOMAIN, DOMAIN))
+    async with mx.connect() as client:
+        await client.ask(f"MAIL FROM:<{EVE}>", 250)
+        await client.ask("RSET", 250)
+        refused = await client.ask("MAIL FROM:<x@other.test>", 530)
+        await mx.set("smtp.local_senders_sign_in", True, Place(Scope.DOMAIN, DOMAIN))
+        told = (await mx.refusal(refused))["verdicts"][-1]
+        assert told["set at"] == "default"
+        refused = await client.ask(f"MAIL FROM:<{EVE}>", 530)
+        told = (await mx.refusal(refused))["verdicts"][-1]
+        assert told["set at"] == f"domain:{DOMAIN}"
+
+
+# --- what was taken -----------------------------------------------------------------------------
+
+
+async def test_a_delivery_is_found_by_message_id_sender_recipient_and_the_250(
+    mx_both: Mx,
+) -> None:
+    bob = await mx_both.account(BOB)
+    async with mx_both.connect() as client:
+        done = await client.deliver(ANN, [BOB], message())
+    assert done.end is not None
+    record = await mx_both.delivered("<1@elsewhere.example>")
+    assert record["id"] in done.end.text
+    assert record["outcome"] == "accepted"
+    (got,) = record["delivered"]
+    assert got["to"] == BOB and got["account"] == bob and got["mailbox"] == "inbox"
+    assert got["because"] == f"{BOB} is the account's own address"
+    assert record["recipients"][0]["facts"]["recipient"]["local_domain"] is True
+    for key in (ANN, BOB, ANN.upper()):
+        found = await mx_both.house.mail.read(trace.find, trace.address_key(key))
+        assert [each["id"] for _, each in found] == [record["id"]]
+    stored = (await mx_both.content(bob))[0]
+    assert record["id"].encode() in stored  # the id of Received is the trace's
+
+
+async def test_a_refused_recipient_is_found_by_its_address(mx: Mx) -> None:
+    async with mx.connect() as client:
+        reply = await unknown(mx, client)
+        record = await mx.refusal(reply)
+    key = trace.address_key(f"nobody@{DOMAIN}")
+    found = await mx.house.state.read(trace.find_refusals, key)
+    assert [each["id"] for _, each in found] == [record["id"]]
+    assert record["recipient"] == f"nobody@{DOMAIN}"
+    assert record["recipient_facts"]["recipient"]["problem"]
+
+
+async def test_each_of_a_thousand_recipients_refused_tells_its_own_story_only(mx: Mx) -> None:
+    """A trace of a refusal is small however long the transaction: it is kept for strangers."""
+    await mx.account(BOB)
+    await mx.set("smtp.max_recipients", 900)
+    async with mx.connect() as client:
+        rcpts = f"RCPT TO:<{BOB}>\r\n".encode() * 905
+        await client.send(f"MAIL FROM:<{ANN}>\r\n".encode() + rcpts)
+        replies = await client.replies(906)
+        assert [r.code for r in replies[-6:]] == [250] + [452] * 5
+        record = await mx.refusal(replies[-1])
+    assert len(str(record)) < 3_000
+
+
+async def test_the_budget_of_one_source_bounds_its_traces_not_its_refusals(mx: Mx) -> None:
+    await mx.set("smtp.max_refused", 0)
+    asked = BURST + 40
+    async with mx.connect() as client:
+        await client.send(
+            f"MAIL FROM:<{ANN}>\r\n".encode() + f"RCPT TO:<no@{DOMAIN}>\r\n".encode() * asked
+        )
+        replies = await client.replies(asked + 1)
+        assert {reply.code for reply in replies[1:]} == {550}
+        await mx.refusal(replies[BURST])
+        assert mx.intake.refusals.dropped == 40
+        mx.clock.advance(60)
+        again = [await client.ask(f"RCPT TO:<no@{DOMAIN}>", 550) for _ in range(A_MINUTE + 5)]
+        await mx.refusal(again[0])
+        assert mx.intake.refusals.dropped == 45
+    kept = await mx.house.state.read(trace.latest_refusals, 1_000)
+    assert len(kept) == BURST + A_MINUTE
+
+
+async def test_the_whole_64_of_an_ipv6_host_is_one_source(mx: Mx) -> None:
+    """Else one host has as many budgets as addresses, and the bound is none."""
+    refusals = mx.intake.refusals
+    kept = trace.Trace(1, mx.clock.now(), {}, ())
+    for n in range(BURST + 10):
+        refusals.note(ip_address(f"2001:db8::{n:x}"), kept)
+    assert refusals.dropped == 10
+    refusals.note(ip_address("2001:db8:0:1::1"), kept)
+    refusals.note(ip_address("192.0.2.1"), kept)
+    assert refusals.dropped == 10
+    refusals.flush()
+

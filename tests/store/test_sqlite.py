@@ -1,0 +1,400 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from postroom.core.errors import Busy, ShuttingDown, StoreFailed
+from postroom.store import sqlite
+from postroom.store.sql import Statement, Tx
+from postroom.store.sqlite import SqliteDatabase
+from postroom.store.units import LANE_LIMITS, Lane
+from tests.store.making import COUNT, INSERT, Gate, Refused, ids, make_sqlite, put, put_and_refuse
+
+
+@pytest.fixture
+def told() -> list[object]:
+    return []
+
+
+@pytest_asyncio.fixture
+async def db(tmp_path: Path, told: list[object]) -> AsyncIterator[SqliteDatabase]:
+    path = str(tmp_path / "mail.db")
+    make_sqlite(path)
+    database = SqliteDatabase(path, durable=True, listener=told.extend)
+    yield database
+    await database.close()
+
+
+async def until_idle(db: SqliteDatabase) -> None:
+    while any(db.writer.waiting()):
+        await asyncio.sleep(0.001)
+
+
+# --- groups -------------------------------------------------------------------------------
+
+
+async def test_units_that_wait_together_share_a_commit(
+    db: SqliteDatabase, told: list[object]
+) -> None:
+    gate = Gate()
+    held = asyncio.ensure_future(db.write(gate.unit))
+    await asyncio.to_thread(gate.reached.wait)
+    waiting = [asyncio.ensure_future(db.write(put, n)) for n in range(200)]
+    await asyncio.sleep(0)
+    gate.open()
+    assert await asyncio.gather(*waiting) == list(range(200))
+    await held
+    assert await db.read(ids) == list(range(200))
+    assert db.writer.units == 201
+    assert db.writer.batches <= 1 + 200 // 50  # a batch ends after 20 ms on a slow machine
+    assert told == list(range(200))
+
+
+async def test_a_batch_ends_at_its_bound_of_units(
+    db: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BATCH_UNITS", 4)
+    monkeypatch.setattr(sqlite, "BATCH_SECONDS", 60.0)
+    gate = Gate()
+    held = asyncio.ensure_future(db.write(gate.unit))
+    await asyncio.to_thread(gate.reached.wait)
+    waiting = [asyncio.ensure_future(db.write(put, n)) for n in range(11)]
+    await asyncio.sleep(0)
+    gate.open()
+    await asyncio.gather(held, *waiting)
+    assert db.writer.batches == 3  # 4 + 4 + 4
+
+
+async def test_a_batch_ends_at_its_bound_of_time(
+    db: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "BATCH_SECONDS", 0.0)
+    await asyncio.gather(*(db.write(put, n) for n in range(5)))
+    assert db.writer.batches == 5
+
+
+async def test_a_unit_that_raises_takes_back_only_itself(
+    db: SqliteDatabase, told: list[object]
+) -> None:
+    gate = Gate()
+    held = asyncio.ensure_future(db.write(gate.unit))
+    await asyncio.to_thread(gate.reached.wait)
+    waiting = [
+        asyncio.ensure_future(db.write(put_and_refuse if n % 3 == 0 else put, n)) for n in range(30)
+    ]
+    await asyncio.sleep(0)
+    gate.open()
+    await held
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    kept = [n for n in range(30) if n % 3]
+    assert [r for r in results if not isinstance(r, Exception)] == kept
+    assert all(isinstance(results[n], Refused) for n in range(0, 30, 3))
+    assert await db.read(ids) == kept
+    assert told == kept, "a failed unit told something"
+
+
+async def test_a_constraint_fails_its_unit_alone(db: SqliteDatabase) -> None:
+    def twice(tx: Tx) -> None:
+        put(tx, 50)
+        put(tx, 51)
+        put(tx, 50)
+
+    results = await asyncio.gather(
+        db.write(put, 1), db.write(twice), db.write(put, 2), return_exceptions=True
+    )
+    assert isinstance(results[1], StoreFailed)
+    assert "ConstraintError" in results[1].detail
+    assert await db.read(ids) == [1, 2]
+
+
+async def test_a_unit_out_of_ids_answers_like_any_other(db: SqliteDatabase) -> None:
+    """A future takes no StopIteration: it must not leave this caller, or its batch, waiting."""
+
+    def runs_out(tx: Tx) -> int:
+        return next(iter(()))
+
+    async with asyncio.timeout(5):
+        results = await asyncio.gather(db.write(runs_out), db.write(put, 1), return_exceptions=True)
+    assert isinstance(results[0], RuntimeError)
+    assert isinstance(results[0].__cause__, StopIteration)
+    assert await db.read(ids) == [1]
+
+
+async def test_a_later_unit_sees_an_earlier_one_of_its_batch(db: SqliteDatabase) -> None:
+    def count(tx: Tx) -> int:
+        row = tx.one(COUNT)
+        assert row is not None
+        return int(row[0])
+
+    first, seen = await asyncio.gather(db.write(put, 1), db.write(count))
+    assert (first, seen) == (1, 1)
+
+
+# --- lanes --------------------------------------------------------------------------------
+
+
+async def test_persons_go_before_mail_and_mail_before_background(
+    db: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And neither mail nor background starves: one of each goes with every batch."""
+    monkeypatch.setattr(sqlite, "BATCH_UNITS", 4)
+    monkeypatch.setattr(sqlite, "BATCH_SECONDS", 60.0)
+    gate = Gate()
+    order: list[str] = []
+
+    def note(tx: Tx, who: str) -> None:
+        order.append(who)
+
+    held = asyncio.ensure_future(db.write(gate.unit))
+    await asyncio.to_thread(gate.reached.wait)
+    waiting = [asyncio.ensure_future(db.write_later(note, f"b{n}")) for n in range(3)]
+    waiting += [asyncio.ensure_future(db.write_mail(note, f"m{n}")) for n in range(4)]
+    waiting += [asyncio.ensure_future(db.write(note, f"p{n}")) for n in range(6)]
+    await asyncio.sleep(0)
+    assert db.writer.waiting() == (6, 4, 3)
+    gate.open()
+    await asyncio.gather(held, *waiting)
+    # The gate was the first of its batch, so three places were left in it.
+    batches = [order[:3], order[3:7], order[7:11], order[11:]]
+    assert [sorted(b) for b in batches] == [
+        ["b0", "m0", "p0"],
+        ["b1", "m1", "p1", "p2"],
+        ["b2", "m2", "p3", "p4"],
+        ["m3", "p5"],
+    ]
+
+
+async def test_a_full_lane_answers_busy_and_the_others_go_on(
+    db: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for lane in Lane:
+        monkeypatch.setitem(LANE_LIMITS, lane, 2)
+    gate = Gate()
+    held = asyncio.ensure_future(db.write(gate.unit))
+    await asyncio.to_thread(gate.reached.wait)
+    background = [asyncio.ensure_future(db.write_later(put, n)) for n in (1, 2)]
+    await asyncio.sleep(0)
+    with pytest.raises(Busy):
+        await db.write_later(put, 3)
+    mail = [asyncio.ensure_future(db.write_mail(put, n)) for n in (4, 5)]
+    await asyncio.sleep(0)
+    with pytest.raises(Busy):
+        await db.write_mail(put, 6)
+    persons = [asyncio.ensure_future(db.write(put, n)) for n in (7, 8)]
+    await asyncio.sleep(0)
+    with pytest.raises(Busy):
+        await db.write(put, 9)
+    db.note(put, 10)
+    db.note(put, 11)
+    assert db.dropped_notes == 2
+    gate.open()
+    await asyncio.gather(held, *background, *mail, *persons)
+    assert await db.read(ids) == [1, 2, 4, 5, 7, 8]
+
+
+def test_background_stops_before_mail_and_mail_before_persons() -> None:
+    assert LANE_LIMITS[Lane.BACKGROUND] < LANE_LIMITS[Lane.MAIL] < LANE_LIMITS[Lane.PERSON]
+
+
+# --- notes --------------------------------------------------------------------------------
+
+
+async def test_a_note_is_written_and_nobody_waits(db: SqliteDatabase, told: list[object]) -> None:
+    db.note(put, 1)
+    await until_idle(db)
+    await db.write(put, 2)
+    assert await db.read(ids) == [1, 2]
+    assert told == [1, 2]
+    assert db.dropped_notes == 0
+
+
+async def test_a_note_that_fails_is_counted_and_hurts_nobody(db: SqliteDatabase) -> None:
+    db.note(put_and_refuse, 1)
+    await db.write(put, 2)
+    assert await db.read(ids) == [2]
+    assert db.dropped_notes == 1
+
+
+async def test_a_note_after_close_is_counted(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.db")
+    make_sqlite(path)
+    database = SqliteDatabase(path, durable=False)
+    await database.close()
+    database.note(put, 1)
+    assert database.dropped_notes == 1
+
+
+# --- closing ------------------------------------------------------------------------------
+
+
+async def test_close_finishes_what_waits_and_then_refuses(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.db")
+    make_sqlite(path)
+    told: list[object] = []
+    database = SqliteDatabase(path, durable=True, listener=told.extend)
+    waiting = [asyncio.ensure_future(database.write(put, n)) for n in range(300)]
+    await asyncio.sleep(0)
+    await database.close()
+    assert await asyncio.gather(*waiting) == list(range(300))
+    assert told == list(range(300))
+    with pytest.raises(ShuttingDown):
+        await database.write(put, 1_000)
+    again = SqliteDatabase(path, durable=True)
+    assert await again.read(ids) == list(range(300))
+    await again.close()
+
+
+async def test_a_caller_who_left_stops_nobody(db: SqliteDatabase) -> None:
+    gate = Gate()
+    held = asyncio.ensure_future(db.write(gate.unit))
+    await asyncio.to_thread(gate.reached.wait)
+    left = asyncio.ensure_future(db.write(put, 1))
+    stays = asyncio.ensure_future(db.write(put, 2))
+    await asyncio.sleep(0)
+    left.cancel()
+    gate.open()
+    await asyncio.gather(held, stays)
+    assert 2 in await db.read(ids)
+
+
+# --- reading ------------------------------------------------------------------------------
+
+
+async def test_reads_never_see_a_unit_half_done(db: SqliteDatabase) -> None:
+    """Two rows in each unit: every inline and every threaded read must find an even number."""
+
+    def pair(tx: Tx, number: int) -> None:
+        put(tx, 2 * number)
+        time.sleep(0.0005)
+        put(tx, 2 * number + 1)
+
+    writing = asyncio.gather(*(db.write(pair, n) for n in range(100)))
+    seen = set()
+    while not writing.done():
+        seen.add(len(await db.read(ids)))
+        seen.add(len(await db.read_much(ids)))
+        await asyncio.sleep(0)
+    await writing
+    seen.add(len(await db.read(ids)))
+    assert all(count % 2 == 0 for count in seen)
+    assert 200 in seen
+
+
+async def test_statements_of_one_read_see_one_snapshot(db: SqliteDatabase) -> None:
+    first, second = threading.Event(), threading.Event()
+
+    def twice(tx: Tx) -> tuple[list[int], list[int]]:
+        before = ids(tx)
+        first.set()
+        assert second.wait(10)
+        return before, ids(tx)
+
+    await db.write(put, 1)
+    reading = asyncio.ensure_future(db.read_much(twice))
+    await asyncio.to_thread(first.wait)
+    await db.write(put, 2)
+    assert await db.read(ids) == [1, 2]
+    second.set()
+    assert await reading == ([1], [1])
+
+
+async def test_a_read_cannot_write(db: SqliteDatabase) -> None:
+    for read in (db.read, db.read_much):
+        with pytest.raises(StoreFailed):
+            await read(put, 1)
+    assert await db.read(ids) == []
+
+
+async def test_a_read_that_raises_leaves_the_reader_usable(db: SqliteDatabase) -> None:
+    def fails(tx: Tx) -> None:
+        ids(tx)
+        raise Refused
+
+    for read in (db.read, db.read_much):
+        with pytest.raises(Refused):
+            await read(fails)
+        assert await read(ids) == []
+    with pytest.raises(StoreFailed):
+        await db.read(lambda tx: tx.all(Statement("SELECT * FROM nothing")))
+    assert await db.read(ids) == []
+
+
+# --- the write-ahead log ------------------------------------------------------------------
+
+
+def _fill(tx: Tx, number: int) -> None:
+    tx.run(INSERT, id=number, text="", data=os.urandom(200_000))
+
+
+async def test_past_its_bound_the_writer_restarts_the_log(
+    db: SqliteDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "WAL_FORCED_CHECKPOINT", 1_000_000)
+    for n in range(30):
+        await db.write(_fill, n)
+    assert os.stat(tmp_path / "mail.db-wal").st_size < 2_000_000
+    assert await db.read(ids) == list(range(30))
+
+
+async def test_a_long_read_does_not_hold_up_who_restarts_the_log(
+    db: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A check or an export may read for minutes; nobody's mail waits for it."""
+    monkeypatch.setattr(sqlite, "WAL_FORCED_CHECKPOINT", 100_000)
+    begun, ended = threading.Event(), threading.Event()
+
+    def slow(tx: Tx) -> int:
+        count = len(ids(tx))
+        begun.set()
+        assert ended.wait(30)
+        return count
+
+    await db.write(_fill, 0)
+    reading = asyncio.ensure_future(db.read_much(slow))
+    await asyncio.to_thread(begun.wait)
+    started = time.monotonic()
+    for n in range(1, 6):
+        await db.write(_fill, n)
+    taken = time.monotonic() - started
+    ended.set()
+    assert await reading == 1
+    assert taken < 3.0
+
+
+async def test_the_checkpointer_moves_the_log_into_the_file(
+    db: SqliteDatabase, tmp_path: Path
+) -> None:
+    for n in range(40):
+        await db.write(_fill, n)
+    deadline = time.monotonic() + 10
+    while os.stat(tmp_path / "mail.db").st_size < 40 * 200_000:
+        assert time.monotonic() < deadline, "nothing was moved"
+        await asyncio.sleep(0.05)
+
+
+async def test_a_commit_is_synced_and_state_is_not(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.db")
+    for durable, level in ((True, 2), (False, 1)):  # FULL, NORMAL
+        db = sqlite.connect(path, durable=durable)
+        assert db.pragma("synchronous") == level
+        assert db.pragma("journal_mode") == "wal"
+        assert db.pragma("foreign_keys") == 1
+        db.close()
+
+
+async def test_damage_is_found_in_the_file(db: SqliteDatabase, tmp_path: Path) -> None:
+    for n in range(20):
+        await db.write(_fill, n)
+    assert await db.damage() == []
+    other = sqlite.connect(str(tmp_path / "mail.db"), durable=False)
+    other.execute("PRAGMA writable_schema=ON")
+    other.execute("UPDATE sqlite_schema SET rootpage = 3 WHERE name = 'schema_step'")
+    other.close()
+    assert await db.damage() != []
