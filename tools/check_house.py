@@ -145,8 +145,10 @@ def lock_origins(root: Path) -> Iterator[Finding]:
 
 def _versioned(root: Path) -> list[str]:
     """The files of the checkout that git keeps or would keep, from the root."""
+    # A checkout may belong to somebody else than who checks it, as in CI.
+    git = ["git", "-c", "safe.directory=*"]
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        [*git, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=root,
         capture_output=True,
         check=True,

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from bench.model import ACCOUNTS, DOMAIN, PASSWORD, BenchError, Endpoint
-from bench.peers.process import Daemon, forget_pages, free_endpoint, wait_until
+from bench.peers.process import Daemon, forget_pages, wait_until
 
 _PORTS = (25, 80, 110, 143, 443, 465, 587, 993, 995, 4069, 4190, 5222, 5223, 5269)
 _START = 60.0  # s
@@ -28,10 +28,8 @@ class Postroom:
         self._workers = workers
         self._command = str(Path(sys.executable).with_name("postroom"))
         self._server: Daemon | None = None
-        self._resolver: Daemon | None = None
         self._root: Path | None = None
         self._offset = 0
-        self._resolver_at: Endpoint | None = None
         self.smtp: Endpoint | None = None
         self.imap: Endpoint | None = None
         self.imaps: Endpoint | None = None
@@ -44,36 +42,30 @@ class Postroom:
         return None if shown.returncode == 0 else "this postroom does not serve yet"
 
     def start(self, directory: Path) -> None:
-        """Start the resolver and the server, and create the accounts."""
+        """Start the server and create the accounts."""
         self._root = directory / "postroom"
         self._root.mkdir()
-        self._resolver_at = free_endpoint()
-        self._resolver = Daemon(
-            [sys.executable, "-m", "bench.peers.resolver", str(self._resolver_at.port)],
-            directory / "resolver.log",
-        )
         self._offset = _free_offset()
         self.smtp = Endpoint("127.0.0.1", 25 + self._offset)
         self.imap = Endpoint("127.0.0.1", 143 + self._offset)
         self.imaps = Endpoint("127.0.0.1", 993 + self._offset)
-        self._serve(self._resolver_at)
+        self._serve()
         for address in ACCOUNTS:
             self._run(["account", "create", address, "--password-stdin"], PASSWORD + "\n")
 
     def stop(self) -> None:
         """SIGTERM drains and stops."""
-        for daemon in (self._server, self._resolver):
-            if daemon is not None:
-                daemon.stop()
-        self._server = self._resolver = None
+        if self._server is not None:
+            self._server.stop()
+        self._server = None
 
     def restart_cold(self) -> None:
         """Stop, forget the pages of the store, start again."""
-        if self._root is None or self._server is None or self._resolver_at is None:
+        if self._root is None or self._server is None:
             raise RuntimeError("not started")
         self._server.stop()
         forget_pages(self._root)
-        self._serve(self._resolver_at)
+        self._serve()
 
     def settle(self) -> None:
         """Wait until the server uses under a twentieth of a core: indexing has caught up."""
@@ -83,7 +75,7 @@ class Postroom:
         """The supervisor and its workers."""
         return self._server.processes() if self._server else []
 
-    def _serve(self, resolver: Endpoint) -> None:
+    def _serve(self) -> None:
         if self._root is None or self.smtp is None or self.imap is None or self.imaps is None:
             raise RuntimeError("not started")
         self._server = Daemon(
@@ -94,7 +86,6 @@ class Postroom:
                 *("--port-offset", str(self._offset)),
                 *("--workers", str(self._workers)),
                 *("--domain", DOMAIN),
-                *("--resolver", f"{resolver.host}:{resolver.port}"),
             ],
             self._root / "output.log",
         )

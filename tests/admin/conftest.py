@@ -2,72 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest_asyncio
 
-from postroom.access import Authenticator
-from postroom.admin import AdminHouse, Caller, codec, perform
-from postroom.admin.house import checker, named
-from postroom.core.ids import Ids
-from postroom.core.settings import SERVER
-from postroom.domain.policy import Assignment, Policies, change
-from postroom.mailflow.house import MailHouse
-from postroom.store.blobs import Blobs
-from postroom.store.files import Files
 from postroom.testing.clock import ManualClock
+from tests.admin.housing import Admin, open_admin
 from tests.stores import Stores, stores
 
 __all__ = ["admin", "stores"]
 
 
-@dataclass(slots=True)
-class Admin:
-    """Performs operations as a face does: by name, with JSON in and typed values out."""
-
-    house: AdminHouse
-    stores: Stores
-    clock: ManualClock
-
-    async def do(self, operation: str, /, **asked: Any) -> Any:
-        kind = named(operation).input
-        return await perform(self.house, operation, codec.decode(kind, asked))
-
-    def by(self, caller: Caller) -> Admin:
-        return Admin(replace(self.house, caller=caller), self.stores, self.clock)
-
-    async def json(self, operation: str, /, **asked: Any) -> Any:
-        """The output as it crosses the control socket and comes back."""
-        told = json.loads(json.dumps(codec.encode(await self.do(operation, **asked))))
-        return codec.decode(named(operation).output, told)
-
-
 @pytest_asyncio.fixture
 async def admin(stores: Stores, clock: ManualClock, tmp_path: Path) -> AsyncIterator[Admin]:
     """A house whose passwords cost little, with the domain example.org."""
-    ids = Ids(clock)
-    flow = MailHouse(
-        mail=stores.mail,
-        state=stores.state,
-        blobs=Blobs(str(tmp_path / "blobs"), Files(), ids),
-        clock=clock,
-        ids=ids,
-        policies=Policies(),
-    )
-    cheap = [
-        Assignment(SERVER, "access.hash_memory", 8192),
-        Assignment(SERVER, "access.hash_passes", 1),
-    ]
-    await stores.mail.write(change, cheap, ids.new(), clock.now(), 0, "tests are in a hurry")
-    authenticator = Authenticator(
-        flow.mail, clock, flow.policies, default_domain=lambda: "example.org"
-    )
-    made = Admin(AdminHouse(flow, authenticator, checker(flow)), stores, clock)
-    await made.do("domain create", domain="example.org")
-    clock.advance(1)
-    yield made
-    await authenticator.close()
+    async with open_admin(stores, clock, tmp_path) as opened:
+        yield opened

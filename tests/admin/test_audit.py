@@ -11,8 +11,7 @@ import structlog
 
 from postroom.core import log
 from postroom.core.errors import NotAllowed, NotFound
-
-from .conftest import Admin
+from tests.admin.housing import Admin
 
 
 @pytest.fixture

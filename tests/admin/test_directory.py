@@ -19,8 +19,7 @@ from postroom.core.settings import Role
 from postroom.domain.directory import people
 from postroom.domain.mailboxes import folders
 from postroom.formats.address import parse_mailbox
-
-from .conftest import Admin
+from tests.admin.housing import Admin
 
 
 async def signs_in(admin: Admin, login: str, password: str) -> bool:

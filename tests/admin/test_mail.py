@@ -17,8 +17,7 @@ from postroom.formats.address import parse_mailbox
 from postroom.mailflow.intake import Intake, MailFrom, Streamed
 from postroom.net.connection import Peer
 from postroom.store.sql import Tx
-
-from .conftest import Admin
+from tests.admin.housing import Admin
 
 BODY = b"From: eve@elsewhere.example\r\nMessage-ID: <one@elsewhere.example>\r\n\r\nHello\r\n"
 

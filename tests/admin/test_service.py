@@ -13,8 +13,7 @@ from postroom.core import jobs as declared
 from postroom.core.clock import Instant
 from postroom.core.jobs import job
 from postroom.domain import jobs
-
-from .conftest import Admin
+from tests.admin.housing import Admin
 
 
 async def test_a_sound_store_checks_clean(admin: Admin) -> None:

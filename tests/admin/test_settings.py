@@ -7,8 +7,7 @@ import pytest
 from postroom.core.errors import Malformed, Misuse, NotFound
 from postroom.core.settings import SETTINGS, chain
 from postroom.mailflow.settings import QuotaSettings
-
-from .conftest import Admin
+from tests.admin.housing import Admin
 
 
 async def test_the_nearest_value_applies_and_its_origin_is_told(admin: Admin) -> None:

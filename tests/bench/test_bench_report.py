@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 import threading
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +14,6 @@ from bench.__main__ import main
 from bench.model import BenchError, Goal, Measure, Options, Row, Sample, percentile
 from bench.peers.bare import Bare
 from bench.peers.disc import GroupCommit
-from bench.peers.resolver import no_such_name
 from bench.report import BEGIN, END, Machine, as_json, as_table, write_into
 from bench.runner import Outcome, compare, reached, run
 from bench.workloads.smtp import Accept
@@ -129,25 +127,6 @@ def test_group_commit_writes_every_record_once(tmp_path: Path) -> None:
     data = (tmp_path / "log").read_bytes()
     records = [data[at : at + 8] for at in range(0, len(data), 8)]
     assert sorted(records) == sorted(b"%04d%04d" % (n, c) for n in range(8) for c in range(20))
-
-
-def test_the_resolver_answers_nxdomain_with_the_question_and_an_soa() -> None:
-    question = b"\x07example\x03org\x00\x00\x01\x00\x01"
-    edns = b"\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00"
-    query = struct.pack(">6H", 0x1234, 0x0100, 1, 0, 0, 1) + question + edns
-    answer = no_such_name(query)
-    assert answer is not None
-    head = struct.unpack(">6H", answer[:12])
-    assert head == (0x1234, 0x8183, 1, 0, 1, 0)
-    assert answer[12 : 12 + len(question)] == question
-    soa = answer[12 + len(question) :]
-    assert soa[:3] == b"\x00\x00\x06"
-    assert len(soa) == 11 + struct.unpack(">H", soa[9:11])[0]
-
-
-@pytest.mark.parametrize("query", [b"", b"\0" * 12, b"\0" * 4 + b"\0\1" + b"\0" * 6 + b"\x3f" * 9])
-def test_the_resolver_ignores_what_is_no_query(query: bytes) -> None:
-    assert no_such_name(query) is None
 
 
 def test_a_run_measures_and_leaves_no_process(tmp_path: Path) -> None:

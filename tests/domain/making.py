@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from postroom.core.clock import Instant
+from postroom.core.ids import Ids
 from postroom.core.settings import Role
+from postroom.domain.check import Report, check
 from postroom.domain.directory import people
 from postroom.domain.directory.people import Account, NewAccount
 from postroom.domain.mailboxes import folders, messages
@@ -18,11 +21,13 @@ from postroom.domain.mailboxes.messages import UNLIMITED, NewMessage, Quota, Sto
 from postroom.formats.address import parse_mailbox
 from postroom.formats.parsed import parse
 from postroom.store import postgres, sqlite
-from postroom.store.blobs import NewBlob, Place
-from postroom.store.postgres import PostgresTx
+from postroom.store.blobs import Blobs, NewBlob, Place
+from postroom.store.files import Files
+from postroom.store.postgres import PostgresDatabase, PostgresTx
 from postroom.store.sql import Tx
-from postroom.store.sqlite import SqliteTx
-from postroom.testing.clock import START
+from postroom.store.sqlite import SqliteDatabase, SqliteTx
+from postroom.store.units import Database
+from postroom.testing.clock import START, ManualClock
 from tests.stores import migrate
 
 P = ParamSpec("P")
@@ -50,9 +55,7 @@ class Direct:
             self.post = postgres.connect(place, "mail", durable=False)
             self._closing.callback(self.post.close)
 
-    def write(
-        self, unit: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    def write(self, unit: Callable[Concatenate[Tx, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         if self.lite is not None:
             tx = SqliteTx(self.lite)
             self.lite.execute("BEGIN IMMEDIATE")
@@ -140,3 +143,28 @@ class Town:
         new = [self.new(raw, flags) for _ in range(count)]
         account = (of or self.ann).id
         return self.store.write(messages.append, account, box, new, quota, now, account)
+
+
+@asynccontextmanager
+async def opened(store: Direct) -> AsyncIterator[Database]:
+    """The same store as the server opens it."""
+    mail: Database
+    if store.engine == "sqlite":
+        mail = SqliteDatabase(os.path.join(store.place, "mail.db"), durable=False)
+    else:
+        mail = PostgresDatabase(store.place, "mail", durable=False)
+    try:
+        yield mail
+    finally:
+        await mail.close()
+
+
+def checked(store: Direct, folder: str = "", *, repair: bool = False) -> Report:
+    """What `postroom check` finds; `folder` is where blobs have their files."""
+
+    async def run() -> Report:
+        blobs = Blobs(folder or "no-such-folder", Files(), Ids(ManualClock()))
+        async with opened(store) as mail:
+            return await check(mail, blobs, repair=repair)
+
+    return asyncio.run(run())

@@ -193,9 +193,7 @@ async def test_two_addresses_that_lead_to_one_account_deliver_once(mx_both: Mx) 
     assert await mx_both.count(bob) == 1
     record = await mx_both.delivered("<1@elsewhere.example>")
     assert [d["account"] for d in record["delivered"]] == [bob]
-    assert record["delivered"][0]["because"] == (
-        f"sales@{DOMAIN} is an alias of {BOB}"
-    )
+    assert record["delivered"][0]["because"] == (f"sales@{DOMAIN} is an alias of {BOB}")
 
 
 async def test_an_alias_reaches_all_it_names_each_once(mx_both: Mx) -> None:

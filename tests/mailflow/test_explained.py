@@ -26,9 +26,7 @@ HOPS = b"Received: from a by b; Thu, 1 Jan 2026 00:00:00 +0000\r\n"
 Play = Callable[[Mx, SmtpClient], Awaitable[Reply]]
 
 RULES = {
-    rule.__name__: rule
-    for phase in (phases.MAIL, phases.RCPT, phases.DATA)
-    for rule in phase.rules
+    rule.__name__: rule for phase in (phases.MAIL, phases.RCPT, phases.DATA) for rule in phase.rules
 }
 
 
@@ -310,4 +308,3 @@ async def test_the_whole_64_of_an_ipv6_host_is_one_source(mx: Mx) -> None:
     refusals.note(ip_address("192.0.2.1"), kept)
     assert refusals.dropped == 10
     refusals.flush()
-

@@ -69,7 +69,9 @@ def wants_slow(facts: Facts, policy: Policy, to: Recipient | None) -> Verdict | 
     fact = facts.get(SlowFact)
     if fact is not None and fact.answer == 1:
         return None
-    return Verdict("wants_slow", Action.DEFER, Status(4, 7, 0), "Come back", "nobody vouches for it")
+    return Verdict(
+        "wants_slow", Action.DEFER, Status(4, 7, 0), "Come back", "nobody vouches for it"
+    )
 
 
 def with_probes(phase: Phase, *probes: Probe) -> Phase:

@@ -310,7 +310,7 @@ async def test_a_server_that_dies_under_a_unit_fails_it_and_comes_back(
         await asyncio.gather(*(db.write(put, n) for n in range(40)))
         await asyncio.gather(*(db.read(ids) for _ in range(20)))
         gate = Gate()
-        under_way = asyncio.ensure_future(db.write(gate.unit, lambda tx: put(tx, 100)))
+        under_way = asyncio.ensure_future(db.write_much(gate.unit, lambda tx: put(tx, 100)))
         await asyncio.to_thread(gate.reached.wait)
         await asyncio.to_thread(cluster.kill9)
         gate.open()

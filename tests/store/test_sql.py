@@ -13,7 +13,7 @@ import pytest
 from postroom.domain import schema
 from postroom.store import postgres, sqlite
 from postroom.store.schema import MAIL, STATE
-from postroom.store.sql import STATEMENTS, Statement
+from postroom.store.sql import STATEMENTS, Statement, keepable
 from tests.stores import migrate
 
 _NAMES: Final = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
@@ -206,6 +206,13 @@ def test_lists_and_tables_mean_the_same_on_both_engines(
         assert tx.all(_ROWS, rows=pairs) == sorted(pairs)
     lite.close()
     post.close()
+
+
+def test_text_of_strangers_is_made_keepable() -> None:
+    for text in ("", "plain", "\u00e9\U0001f4e7"):
+        assert keepable(text) == text
+    assert keepable("a\0b") == "a\ufffdb"
+    assert keepable("\u00e9\0\udcff\ud800") == "\u00e9\ufffd??"
 
 
 def test_values_come_back_as_they_went_in(tmp_path: Path, postgres_url: str) -> None:

@@ -44,7 +44,7 @@ async def test_units_that_wait_together_share_a_commit(
     db: SqliteDatabase, told: list[object]
 ) -> None:
     gate = Gate()
-    held = asyncio.ensure_future(db.write(gate.unit))
+    held = asyncio.ensure_future(db.write_much(gate.unit))
     await asyncio.to_thread(gate.reached.wait)
     waiting = [asyncio.ensure_future(db.write(put, n)) for n in range(200)]
     await asyncio.sleep(0)
@@ -63,7 +63,7 @@ async def test_a_batch_ends_at_its_bound_of_units(
     monkeypatch.setattr(sqlite, "BATCH_UNITS", 4)
     monkeypatch.setattr(sqlite, "BATCH_SECONDS", 60.0)
     gate = Gate()
-    held = asyncio.ensure_future(db.write(gate.unit))
+    held = asyncio.ensure_future(db.write_much(gate.unit))
     await asyncio.to_thread(gate.reached.wait)
     waiting = [asyncio.ensure_future(db.write(put, n)) for n in range(11)]
     await asyncio.sleep(0)
@@ -84,7 +84,7 @@ async def test_a_unit_that_raises_takes_back_only_itself(
     db: SqliteDatabase, told: list[object]
 ) -> None:
     gate = Gate()
-    held = asyncio.ensure_future(db.write(gate.unit))
+    held = asyncio.ensure_future(db.write_much(gate.unit))
     await asyncio.to_thread(gate.reached.wait)
     waiting = [
         asyncio.ensure_future(db.write(put_and_refuse if n % 3 == 0 else put, n)) for n in range(30)
@@ -152,7 +152,7 @@ async def test_persons_go_before_mail_and_mail_before_background(
     def note(tx: Tx, who: str) -> None:
         order.append(who)
 
-    held = asyncio.ensure_future(db.write(gate.unit))
+    held = asyncio.ensure_future(db.write_much(gate.unit))
     await asyncio.to_thread(gate.reached.wait)
     waiting = [asyncio.ensure_future(db.write_later(note, f"b{n}")) for n in range(3)]
     waiting += [asyncio.ensure_future(db.write_mail(note, f"m{n}")) for n in range(4)]
@@ -177,7 +177,7 @@ async def test_a_full_lane_answers_busy_and_the_others_go_on(
     for lane in Lane:
         monkeypatch.setitem(LANE_LIMITS, lane, 2)
     gate = Gate()
-    held = asyncio.ensure_future(db.write(gate.unit))
+    held = asyncio.ensure_future(db.write_much(gate.unit))
     await asyncio.to_thread(gate.reached.wait)
     background = [asyncio.ensure_future(db.write_later(put, n)) for n in (1, 2)]
     await asyncio.sleep(0)
@@ -253,7 +253,7 @@ async def test_close_finishes_what_waits_and_then_refuses(tmp_path: Path) -> Non
 
 async def test_a_caller_who_left_stops_nobody(db: SqliteDatabase) -> None:
     gate = Gate()
-    held = asyncio.ensure_future(db.write(gate.unit))
+    held = asyncio.ensure_future(db.write_much(gate.unit))
     await asyncio.to_thread(gate.reached.wait)
     left = asyncio.ensure_future(db.write(put, 1))
     stays = asyncio.ensure_future(db.write(put, 2))

@@ -35,7 +35,7 @@ class House:
     async def together(self, *units: Callable[[Tx], object]) -> list[object]:
         """The answers of units that share one batch."""
         gate = Gate()
-        held = asyncio.ensure_future(self.db.write(gate.unit))
+        held = asyncio.ensure_future(self.db.write_much(gate.unit))
         await asyncio.to_thread(gate.reached.wait)
         waiting = [asyncio.ensure_future(self.db.write(unit)) for unit in units]
         await asyncio.sleep(0)

@@ -7,20 +7,24 @@ between is no finding. What is derived (counters, parses) can be put right; what
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
 from dataclasses import dataclass, field
 from typing import Final
 
-from postroom.core.errors import MailError
+from postroom.core.errors import MailError, NotFound
 from postroom.core.ids import ACCOUNT, BLOB, MAILBOX, MESSAGE, external
 from postroom.domain.mailboxes import messages, tables
+from postroom.domain.mailboxes.change import begin_all
 from postroom.formats.parsed import MAKER_VERSION, parse
+from postroom.store import journal
 from postroom.store import tables as store_tables
 from postroom.store.blobs import Blobs, Facts, Place
+from postroom.store.blobs import facts as blob_facts
 from postroom.store.sql import Row, Tx
 from postroom.store.units import Database
 
 PAGE: Final = 500
+PAGE_OCTETS: Final = 64 * 1024 * 1024
 WORST: Final = 1_000
 """Findings that are listed; beyond them only the count grows."""
 
@@ -50,51 +54,77 @@ class Report:
 async def check(mail: Database, blobs: Blobs, *, repair: bool) -> Report:
     """Look at everything once; with `repair`, put right what is derived."""
     report = Report()
-    await _engine(mail, report)
-    await _pages(mail, lambda tx, after: _blobs(tx, blobs, after, report))
+    for line in await mail.damage():
+        report.problem(f"the engine says: {line}")
+    await _blobs(mail, blobs, report)
     await _messages(mail, blobs, report, repair=repair)
     await _mailboxes(mail, report, repair=repair)
     await _accounts(mail, report, repair=repair)
-    for account, kind in await mail.read(lambda tx: tx.all(tables.LATE_TYPES)):
-        report.problem(f"account {external(ACCOUNT, account)}: type {kind} is ahead of its log")
     return report
-
-
-async def _engine(mail: Database, report: Report) -> None:
-    for line in await mail.damage():
-        report.problem(f"the engine says: {line}")
-
-
-async def _pages(mail: Database, look: Callable[[Tx, int], int | None]) -> None:
-    after: int | None = 0
-    while after is not None:
-        at = after
-        after = await mail.read_much(lambda tx, at=at: look(tx, at))  # type: ignore[misc]  # bound
 
 
 # --- content ------------------------------------------------------------------------------------
 
 
-def _blobs(tx: Tx, blobs: Blobs, after: int, report: Report) -> int | None:
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """Some blobs that were read: the last one's id, how many octets, and who looks wrong."""
+
+    last: int
+    blobs: int
+    octets: int
+    suspects: tuple[int, ...]
+
+
+async def _blobs(mail: Database, blobs: Blobs, report: Report) -> None:
+    after = 0
+    while (page := await mail.read_much(_blob_page, blobs, after)) is not None:
+        after = page.last
+        report.count("blobs", page.blobs)
+        report.count("octets", page.octets)
+        for blob in page.suspects:
+            finding = await mail.read_much(_blob, blobs, blob)
+            if finding is not None:
+                report.problem(finding)
+
+
+def _blob_page(tx: Tx, blobs: Blobs, after: int) -> _Page | None:
+    # A page ends early when it has read much: no snapshot is to be held for minutes.
     rows = tx.all(store_tables.BLOBS_AFTER, after=after, limit=PAGE)
+    count = octets = 0
+    suspects: list[int] = []
     for blob, sha256, size, stored, place, table, _ in rows:
         known = Facts(blob, sha256, size, stored, Place(place), table)
-        report.count("blobs")
-        report.count("octets", size)
-        try:
-            if blobs.hashed(tx, known) != sha256:
-                report.problem(f"blob {external(BLOB, blob)}: the content has another hash")
-        except MailError as error:
-            report.problem(f"blob {external(BLOB, blob)}: {error.detail or error}")
-    return rows[-1][0] if rows else None
+        if _content(tx, blobs, known) is not None:
+            suspects.append(blob)
+        after = blob
+        count += 1
+        octets += size
+        if octets >= PAGE_OCTETS:
+            break
+    return _Page(after, count, octets, tuple(suspects)) if rows else None
+
+
+def _blob(tx: Tx, blobs: Blobs, blob: int) -> str | None:
+    """A second look, in a fresh snapshot: it may have been removed or compressed meanwhile."""
+    try:
+        return _content(tx, blobs, blob_facts(tx, blob))
+    except NotFound:
+        return None
+
+
+def _content(tx: Tx, blobs: Blobs, known: Facts) -> str | None:
+    try:
+        if blobs.hashed(tx, known) == known.sha256:
+            return None
+    except MailError as error:
+        return f"blob {external(BLOB, known.id)}: {error.detail or error}"
+    return f"blob {external(BLOB, known.id)}: the content has another hash"
 
 
 async def _messages(mail: Database, blobs: Blobs, report: Report, *, repair: bool) -> None:
     after = 0
-    while True:
-        rows = await mail.read_much(_message_page, after)
-        if not rows:
-            return
+    while rows := await mail.read_much(_message_page, after):
         after = rows[-1][0]
         ids = [row[0] for row in rows]
         report.count("messages", len(rows))
@@ -134,9 +164,14 @@ async def _parse_again(
     if not repair:
         report.problem(f"message {name}: its parse is missing or old")
         return
-    raw = await mail.read_much(lambda tx: blobs.read(tx, blob))
-    await mail.write_later(messages.store_parsed, blob, parse(raw))
-    report.repaired.append(f"message {name}: parsed again")
+    try:
+        raw = await mail.read_much(blobs.read, blob)
+        parsed = await asyncio.to_thread(parse, raw)
+        await mail.write_later(messages.store_parsed, blob, parsed)
+    except MailError as error:
+        report.problem(f"message {name}: it cannot be parsed again: {error.detail or error}")
+    else:
+        report.repaired.append(f"message {name}: parsed again")
 
 
 # --- counters -------------------------------------------------------------------------------------
@@ -146,45 +181,73 @@ async def _mailboxes(mail: Database, report: Report, *, repair: bool) -> None:
     after = 0
     while rows := await mail.read_much(_mailbox_page, after):
         after = rows[-1][0]
-        for row in rows:
-            report.count("mailboxes")
-            finding = await mail.read_much(_mailbox, row[0])
+        ids = [row[0] for row in rows]
+        report.count("mailboxes", len(rows))
+        for box in ids:
+            finding = await mail.read_much(_mailbox, box)
             if finding is None:
                 continue
             if not repair:
                 report.problem(finding)
-            elif await mail.write_later(_correct_mailbox, row[0]):
+            elif await mail.write_later(_correct_mailbox, box):
                 report.repaired.append(finding)
+        for box in await mail.read_much(_adrift, ids):
+            report.problem(f"mailbox {external(MAILBOX, box)}: its parent is gone, nobody sees it")
+
+
+def _adrift(tx: Tx, ids: list[int]) -> list[int]:
+    return [row[0] for row in tx.all(tables.ADRIFT, ids=ids)]
 
 
 def _mailbox_page(tx: Tx, after: int) -> list[Row]:
     return tx.all(tables.MAILBOXES_AFTER, after=after, limit=PAGE)
 
 
+@dataclass(frozen=True, slots=True)
+class _Truth:
+    """What the counters of a mailbox have to say."""
+
+    counted: tuple[int, int, int, int]  # total, unseen, deleted, size
+    last_uid: int
+    modseq: int
+
+
+def _mailbox_truth(tx: Tx, account: int, box: int) -> _Truth:
+    counted = tx.one(tables.MAILBOX_TRUTH, mailbox=box)
+    highest = tx.one(tables.MAILBOX_HIGHEST, account=account, mailbox=box)
+    assert counted is not None  # an aggregate always answers
+    assert highest is not None
+    total, unseen, deleted, size = map(int, counted)
+    return _Truth((total, unseen, deleted, size), int(highest[0]), int(highest[1]))
+
+
 def _mailbox(tx: Tx, box: int) -> str | None:
     """What is wrong with a mailbox's counters, within one snapshot."""
     row = tx.one(tables.MAILBOXES_AFTER, after=box - 1, limit=1)
-    truth = tx.one(tables.MAILBOX_TRUTH, mailbox=box)
-    if row is None or row[0] != box or truth is None:
+    if row is None or row[0] != box:
         return None
-    _, _, uidnext, modseq, total, unseen, deleted, size = row
+    _, account, uidnext, modseq, *says = row
+    truth = _mailbox_truth(tx, account, box)
     name = f"mailbox {external(MAILBOX, box)}"
-    counted = tuple(map(int, truth[:4]))
-    if (total, unseen, deleted, size) != counted:
-        return f"{name}: says {(total, unseen, deleted, size)}, holds {counted}"
-    if uidnext <= truth[4]:
-        return f"{name}: UIDNEXT {uidnext} is not above UID {truth[4]}"
-    if modseq < truth[5]:
-        return f"{name}: modseq {modseq} is below a message's {truth[5]}"
+    if tuple(says) != truth.counted:
+        return f"{name}: says {tuple(says)}, holds {truth.counted}"
+    if uidnext <= truth.last_uid:
+        return f"{name}: UIDNEXT {uidnext} is not above UID {truth.last_uid}"
+    if modseq < truth.modseq:
+        return f"{name}: modseq {modseq} is below a message's {truth.modseq}"
     return None
 
 
 def _correct_mailbox(tx: Tx, box: int) -> bool:
+    row = tx.one(tables.MAILBOXES_AFTER, after=box - 1, limit=1)
+    if row is None or row[0] != box:
+        return False
+    account = row[1]
+    begin_all(tx, (account,))  # the lock: what is counted below stays true
     if _mailbox(tx, box) is None:
         return False
-    truth = tx.one(tables.MAILBOX_TRUTH, mailbox=box)
-    assert truth is not None  # an aggregate always answers
-    total, unseen, deleted, size, last, _ = map(int, truth)
+    truth = _mailbox_truth(tx, account, box)
+    total, unseen, deleted, size = truth.counted
     tx.run(
         tables.CORRECT_MAILBOX,
         id=box,
@@ -192,7 +255,8 @@ def _correct_mailbox(tx: Tx, box: int) -> bool:
         unseen=unseen,
         deleted=deleted,
         size=size,
-        last=last,
+        last=truth.last_uid,
+        modseq=truth.modseq,
     )
     return True
 
@@ -216,26 +280,33 @@ def _account_page(tx: Tx, after: int) -> list[Row]:
     return tx.all(tables.ACCOUNTS_AFTER, after=after, limit=PAGE)
 
 
+def _account_truth(tx: Tx, account: int) -> tuple[int, int, int]:
+    """Octets, messages, and the highest modseq that was given."""
+    held = tx.one(tables.ACCOUNT_TRUTH, account=account)
+    highest = tx.one(tables.ACCOUNT_HIGHEST, account=account)
+    assert held is not None  # an aggregate always answers
+    assert highest is not None
+    return int(held[0]), int(held[1]), max(int(highest[0] or 0), journal.last(tx, account))
+
+
 def _account(tx: Tx, account: int) -> str | None:
     row = tx.one(tables.ACCOUNTS_AFTER, after=account - 1, limit=1)
-    truth = tx.one(tables.ACCOUNT_TRUTH, account=account)
-    if row is None or row[0] != account or truth is None:
+    if row is None or row[0] != account:
         return None
     _, modseq, octets, count = row
+    *counted, highest = _account_truth(tx, account)
     name = f"account {external(ACCOUNT, account)}"
-    counted = (int(truth[0]), int(truth[1]))
-    if (octets, count) != counted:
-        return f"{name}: says {(octets, count)} octets and messages, holds {counted}"
-    if modseq < truth[2]:
-        return f"{name}: modseq {modseq} is below a mailbox's {truth[2]}"
+    if [octets, count] != counted:
+        return f"{name}: says {(octets, count)} octets and messages, holds {tuple(counted)}"
+    if modseq < highest:
+        return f"{name}: modseq {modseq} is below its log's {highest}"
     return None
 
 
 def _correct_account(tx: Tx, account: int) -> bool:
+    begin_all(tx, (account,))  # the lock: what is counted below stays true
     if _account(tx, account) is None:
         return False
-    truth = tx.one(tables.ACCOUNT_TRUTH, account=account)
-    assert truth is not None  # an aggregate always answers
-    octets, count, modseq = map(int, truth)
+    octets, count, modseq = _account_truth(tx, account)
     tx.run(tables.CORRECT_ACCOUNT, id=account, octets=octets, messages=count, modseq=modseq)
     return True

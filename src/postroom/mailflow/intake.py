@@ -54,6 +54,9 @@ RECIPIENT_OK: Final = Verdict("accept", Action.ACCEPT, Status(2, 1, 5), "Recipie
 ROOM: Final = "room"
 """The rule of mailflow.rules.recipients, by which the unit too explains an account that is full."""
 
+REJECTED: Final = 100
+"""Refused recipients that are remembered for the message's trace; each has its own as well."""
+
 _log: Final = structlog.get_logger("postroom.mailflow")
 
 
@@ -171,7 +174,8 @@ class Intake:
         except MailError as error:
             verdict = _failed(error)
         if verdict is not None and not verdict.passes:
-            transit.rejected.append((recipient, verdict))
+            if len(transit.rejected) < REJECTED:
+                transit.rejected.append((recipient, verdict))
             if verdict.action in (Action.REFUSE, Action.CLOSE):
                 transit.visit.refused += 1
             return self._refused(transit, recipient, verdict)

@@ -16,15 +16,17 @@ import uvloop
 from postroom.access import make_secret, random_password
 from postroom.core.clock import SystemClock
 from postroom.core.errors import MailError, Misuse
-from postroom.domain import queue
+from postroom.domain import jobs, queue
 from postroom.net.certificates import CertificateStore, self_signed
 from postroom.server import first_start, house
 from postroom.server.fork import RunWorker, in_child
 from postroom.server.instance import Instance, Layout
+from postroom.server.notify import Notify, clean_environment
 from postroom.server.privileges import account_for, drop, restrict
 from postroom.server.sockets import Kind, Listener, open_sockets
 from postroom.server.supervisor import Supervisor
 from postroom.server.worker import run_worker
+from postroom.store.sql import Tx
 from postroom.store.sweeper import clear_unfinished
 
 WORKERS_MOST: Final = 60
@@ -60,6 +62,8 @@ def serve(options: ServeOptions, *, run: RunWorker = run_worker) -> int:
     if not 1 <= options.workers <= WORKERS_MOST:
         raise Misuse(f"Workers are from 1 to {WORKERS_MOST}")
     layout = Layout(os.path.abspath(options.data))
+    notify = Notify.from_environment(os.environ, os.getpid())
+    clean_environment()
     restrict()
     account = account_for(layout.root, options.user, port_offset=options.port_offset)
     owner = (account.uid, account.gid)
@@ -83,7 +87,11 @@ def serve(options: ServeOptions, *, run: RunWorker = run_worker) -> int:
             sockets.close()
             return 1
         supervisor = Supervisor(
-            instance, sockets, run, on_worker_death=partial(_worker_died, layout)
+            instance,
+            sockets,
+            run,
+            notify=notify,
+            on_worker_death=partial(_worker_died, layout),
         )
         return supervisor.run()
     finally:
@@ -105,6 +113,7 @@ def _prepare(layout: Layout, options: ServeOptions) -> int:
 async def _first(layout: Layout, options: ServeOptions) -> None:
     async with house.open_house(layout) as opened:
         clear_unfinished(opened.blobs)
+        await opened.mail.write(_free_all)
         made = None
         if await first_start.is_new(opened):
             password = random_password()
@@ -114,6 +123,12 @@ async def _first(layout: Layout, options: ServeOptions) -> None:
         if made is not None:
             offset = options.port_offset
             print(first_start.welcome(made, 25 + offset, 993 + offset), flush=True)  # noqa: T201 - printed once, for a person
+
+
+def _free_all(tx: Tx) -> None:
+    """Free what a killed server's workers had leased: those whom they served wait no longer."""
+    for holder in range(1, WORKERS_MOST + 1):
+        _release(tx, holder)
 
 
 def _certificate(layout: Layout, names: Sequence[str]) -> None:
@@ -133,6 +148,10 @@ def _worker_died(layout: Layout, index: int, pid: int, status: int) -> None:
 
 async def _free(layout: Layout, holder: int) -> None:
     async with house.open_house(layout) as opened:
-        freed = await opened.mail.write(queue.release_all_of, holder)
+        freed = await opened.mail.write(_release, holder)
         if freed:
             _log.info("leases freed", holder=holder, count=freed)
+
+
+def _release(tx: Tx, holder: int) -> int:
+    return queue.release_all_of(tx, holder) + jobs.release_all_of(tx, holder)

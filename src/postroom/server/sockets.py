@@ -179,6 +179,8 @@ def _listen(address: str, port: int, *, share: bool) -> socket.socket:
             # And what a peer does not take lies with us, where it is bounded: the kernel
             # would keep up to 4 MiB for each. tcp(7)
             sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, UNSENT)
+            # A reply in two writes must not wait 40 ms for the peer's delayed ACK. tcp(7)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.bind(target)
         if share:
             sock.listen(BACKLOG)

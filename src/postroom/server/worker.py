@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
@@ -37,6 +38,7 @@ from postroom.server.jobs import JobRunner
 from postroom.server.sockets import Kind
 
 DRAIN: Final = 25.0  # seconds: under the supervisor's grace
+SWITCH: Final = 0.001  # seconds
 
 _log: Final = structlog.get_logger("postroom.server")
 
@@ -46,6 +48,9 @@ Make = Callable[[Peer], Handler]
 async def run_worker(context: WorkerContext, *, parts: Parts = Parts()) -> None:  # noqa: B008 - immutable
     """One worker's life. `parts` replaces files, VFS and clock in tests."""
     layout = context.layout
+    # The writer's thread waits for the interpreter's lock but twice in a batch; with 5 ms, the
+    # default, a busy loop would make all who wait for a commit wait for that.
+    sys.setswitchinterval(SWITCH)
     bus = MachineBus(layout.run, context.index, context.workers)
     bus.start()
     async with open_house(layout, worker=context.index, events=bus.tell, parts=parts) as house:

@@ -45,6 +45,17 @@ def since(tx: Tx, account: int, modseq: int, limit: int = 1_000) -> list[Entry]:
     return [Entry(m, Instant(at), actor, kind, orjson.loads(b)) for m, at, actor, kind, b in rows]
 
 
+def last(tx: Tx, account: int) -> int:
+    """The modseq of the account's newest entry, 0 without any."""
+    row = tx.one(tables.JOURNAL_LAST, account=account)
+    return int(row[0]) if row is not None else 0
+
+
 def prune(tx: Tx, before: Instant, limit: int = UNIT_ROWS) -> int:
     """Forget the oldest entries before that moment, some `limit` of them; returns how many."""
     return tx.run(tables.PRUNE_JOURNAL, before=before, limit=limit)
+
+
+def erase(tx: Tx, account: int, limit: int) -> int:
+    """Remove entries of an account that is gone; returns how many, at most `limit`."""
+    return tx.run(tables.ERASE_JOURNAL, account=account, limit=limit)

@@ -229,6 +229,8 @@ class PostgresDatabase:
     async def write(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._submit(Lane.PERSON, unit, *args, **kwargs)
 
+    write_much = write
+
     async def write_mail(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._submit(Lane.MAIL, unit, *args, **kwargs)
 

@@ -96,6 +96,13 @@ def sql(source: str) -> Statement:
     return statement
 
 
+def keepable(text: str) -> str:
+    """Text of strangers in a form that both engines keep: without NUL and lone surrogates."""
+    if text.isascii():
+        return text.replace("\0", "\ufffd") if "\0" in text else text
+    return text.replace("\0", "\ufffd").encode(errors="replace").decode()
+
+
 class Tx(Protocol):
     """A transaction, as a domain function sees it.
 

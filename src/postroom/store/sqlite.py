@@ -27,6 +27,7 @@ from postroom.store.sql import Params, Row, Statement
 from postroom.store.units import (
     BATCH_SECONDS,
     BATCH_UNITS,
+    LOOP_SECONDS,
     WAL_FORCED_CHECKPOINT,
     Lane,
     Unit,
@@ -43,6 +44,7 @@ _CHECKPOINT_EVERY: Final = 0.5  # seconds
 _BUSY_MS: Final = 10_000  # for a foreign writer, such as a shell of the operator
 _CACHE_KIB: Final = 32 * 1024
 _STATEMENTS_KEPT: Final = 300
+_LOOP_GONE: Final = 1.0  # seconds after which the writer asks whether the loop still is
 
 
 class SqliteTx:
@@ -149,19 +151,38 @@ class FileLock:
 class _Waiting:
     """A unit in line, and then its answer."""
 
-    __slots__ = ("error", "future", "result", "run")
+    __slots__ = ("error", "future", "heavy", "result", "run")
 
     def __init__(
-        self, run: Callable[[SqliteTx], object], future: asyncio.Future[Any] | None
+        self,
+        run: Callable[[SqliteTx], object],
+        future: asyncio.Future[Any] | None,
+        *,
+        heavy: bool = False,
     ) -> None:
         self.run = run
         self.future = future
+        self.heavy = heavy  # takes longer than the loop may be held
         self.result: object = None
         self.error: BaseException | None = None
 
 
+class _Turn:
+    """The loop's part of a batch."""
+
+    __slots__ = ("done", "ends", "events", "heavy", "over", "sound")
+
+    def __init__(self, done: list[_Waiting], events: list[object], ends: float) -> None:
+        self.done = done
+        self.ends = ends  # of the batch, by time.monotonic()
+        self.events = events
+        self.heavy: _Waiting | None = None  # taken, and left to the thread
+        self.sound = True  # the engine is still in the transaction
+        self.over = threading.Event()
+
+
 class Writer:
-    """The one thread of this process that writes to one store file."""
+    """Writes to one store file: a thread holds lock and fsync, the loop runs light units."""
 
     def __init__(
         self,
@@ -224,19 +245,59 @@ class Writer:
             self._fail_waiting(done, error)
             return
         self._lanes.next_round()
-        while len(done) < BATCH_UNITS:
-            waiting = self._lanes.take()
-            if waiting is None:
+        while True:
+            turn = _Turn(done, events, ends)
+            self._on_loop(turn)
+            sound, heavy = turn.sound, turn.heavy
+            if sound and heavy is not None:
+                done.append(heavy)
+                sound = self._try(heavy, events)
+            if not sound or heavy is None:
                 break
-            done.append(waiting)
-            if not self._try(waiting, events):
-                # The engine gave up the whole batch (full, I/O error): each unit alone.
-                events.clear()
-                self._each_alone(done, events)
+            if len(done) >= BATCH_UNITS or time.monotonic() > ends:
+                break
+        if sound:
+            self._commit(done, events)
+        else:
+            # The engine gave up the whole batch (full, I/O error): each unit alone.
+            events.clear()
+            self._each_alone(done, events)
+
+    def _on_loop(self, turn: _Turn) -> None:
+        """Have the loop run the light units of the batch, and wait until it has.
+
+        Here in the thread each statement would let go of the interpreter's lock and wait for
+        it again, twenty times for a delivery, while the loop is busy: that cost more than the
+        units. A loop that is gone runs nothing; then they run here.
+        """
+        try:
+            self._loop.call_soon_threadsafe(self._light_units, turn)
+        except RuntimeError:
+            self._light_units(turn)
+            return
+        while not turn.over.wait(_LOOP_GONE):
+            if self._loop.is_closed():
+                self._light_units(turn)
                 return
-            if time.monotonic() > ends:
-                break
-        self._commit(done, events)
+
+    def _light_units(self, turn: _Turn) -> None:
+        """Run units for as long as the loop may be held; stop at a heavy one."""
+        if turn.over.is_set():
+            return
+        ends = min(turn.ends, time.monotonic() + LOOP_SECONDS)
+        try:
+            while len(turn.done) < BATCH_UNITS and (waiting := self._lanes.take()) is not None:
+                if waiting.heavy:
+                    turn.heavy = waiting
+                    break
+                turn.done.append(waiting)
+                if not self._try(waiting, turn.events):
+                    turn.sound = False
+                    break
+                if time.monotonic() > ends:
+                    break
+        finally:
+            turn.over.set()
 
     def _begin(self) -> None:
         if not self._usable:
@@ -443,12 +504,22 @@ class SqliteDatabase:
     async def write_mail(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._submit(Lane.MAIL, unit, *args, **kwargs)
 
+    async def write_much(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        future: asyncio.Future[T] = self._loop.create_future()
+        waiting = _Waiting(lambda tx: unit(tx, *args, **kwargs), future, heavy=True)
+        self.writer.put(Lane.PERSON, waiting)
+        return await future
+
     async def write_later(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._submit(Lane.BACKGROUND, unit, *args, **kwargs)
+        future: asyncio.Future[T] = self._loop.create_future()
+        waiting = _Waiting(lambda tx: unit(tx, *args, **kwargs), future, heavy=True)
+        self.writer.put(Lane.BACKGROUND, waiting)
+        return await future
 
     def note(self, unit: Unit[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            self.writer.put(Lane.BACKGROUND, _Waiting(lambda tx: unit(tx, *args, **kwargs), None))
+            waiting = _Waiting(lambda tx: unit(tx, *args, **kwargs), None, heavy=True)
+            self.writer.put(Lane.BACKGROUND, waiting)
         except (Busy, ShuttingDown):
             self._dropped_notes += 1
 

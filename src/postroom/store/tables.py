@@ -84,6 +84,11 @@ JOURNAL_SINCE = sql("""
     SELECT modseq, at, actor, kind, before FROM journal
     WHERE account = :account AND modseq > :since ORDER BY modseq LIMIT :limit
 """)
+JOURNAL_LAST = sql("SELECT coalesce(max(modseq), 0) FROM journal WHERE account = :account")
+ERASE_JOURNAL = sql("""
+    DELETE FROM journal WHERE (account, modseq) IN (
+        SELECT account, modseq FROM journal WHERE account = :account LIMIT :limit)
+""")
 PRUNE_JOURNAL = sql("""
     DELETE FROM journal
     WHERE at IN (SELECT at FROM journal WHERE at < :before ORDER BY at LIMIT :limit)

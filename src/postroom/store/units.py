@@ -27,6 +27,8 @@ LANE_LIMITS: Final = {Lane.PERSON: 8_000, Lane.MAIL: 4_000, Lane.BACKGROUND: 1_0
 
 BATCH_UNITS: Final = 256
 BATCH_SECONDS: Final = 0.020
+LOOP_SECONDS: Final = 0.004
+"""How long light units of a batch may hold the loop: under the 5 ms that nothing exceeds."""
 WAL_FORCED_CHECKPOINT: Final = 256 * 1024 * 1024
 UNIT_ROWS: Final = 2_000
 """How many single rows a unit may touch; larger work is a resumable job of units."""
@@ -51,6 +53,10 @@ class Database(Protocol):
         Raises what the unit raised, StoreFull or StoreFailed if the engine could not keep it,
         Busy if too much waits. Whatever it raises, nothing of the unit was kept.
         """
+        ...
+
+    async def write_much(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`write` of a unit that takes milliseconds: a set statement over many rows."""
         ...
 
     async def write_mail(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

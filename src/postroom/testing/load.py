@@ -228,10 +228,9 @@ class Reader:
         validity, following = said.code_data("UIDVALIDITY"), said.code_data("UIDNEXT")
         assert validity is not None
         assert following is not None
-        numbers = (validity[0], following[0])
-        assert isinstance(numbers[0], int)
-        assert isinstance(numbers[1], int)
-        self._note(Numbered(self._account, path, numbers[0], numbers[1]))
+        uidvalidity, uidnext = validity[0], following[0]
+        assert isinstance(uidvalidity, int)
+        assert isinstance(uidnext, int)
         known = self._known.setdefault(path, {})
         first = max(known, default=0) + 1
         got = await client.command(
@@ -244,7 +243,11 @@ class Reader:
             mail = field.partition(b"<")[2].partition(b">")[0].decode()
             known[uid] = frozenset(flags_of(items["FLAGS"]) - {"\\Recent"})
             self._note(Told(self._account, path, uid, mail, tuple(sorted(known[uid]))))
-        return got.ok or self._refuse(got)
+        if not got.ok:
+            return self._refuse(got)
+        # Only now: what lies below UIDNEXT was there, and is told.
+        self._note(Numbered(self._account, path, uidvalidity, uidnext))
+        return True
 
     # --- changes --------------------------------------------------------------------------------
 
@@ -327,6 +330,12 @@ class Reader:
     def _refuse(self, said: Reply) -> bool:
         self.refused[" ".join((said.kind, said.code or "")).strip()] += 1
         return False
+
+
+def stop(*load: Senders | Reader) -> None:
+    """Let each end what it is at, and no more."""
+    for each in load:
+        each.stop.set()
 
 
 def _set(uids: Sequence[int]) -> str:

@@ -104,7 +104,7 @@ class Denied:
 Event: TypeAlias = Offered | Answered | Told | Numbered | Asked | Done | Denied
 Note: TypeAlias = Callable[[Event], None]
 
-_EVENTS: Final[dict[str, type[Event]]] = {
+_EVENTS: Final[dict[str, Callable[..., Event]]] = {
     kind.__name__: kind for kind in (Offered, Answered, Told, Numbered, Asked, Done, Denied)
 }
 
@@ -261,9 +261,11 @@ class Ledger:
     def _told(self, account: str, path: str, uid: int, found: Found) -> None:
         box = self._box(account, path)
         known = box.messages.get(uid)
-        if known is not None and known.mail != found.mail:
-            said = f"{account} {path} {uid}: a client saw {known.mail} become {found.mail}"
-            self._contradictions.append(said)
+        if known is not None and (known.mail, known.flags) != (found.mail, found.flags):
+            self._contradictions.append(
+                f"{account} {path} {uid}: a client saw {known.mail} {sorted(known.flags)} become"
+                f" {found.mail} {sorted(found.flags)}"
+            )
         box.messages[uid] = found
         box.uidnext = max(box.uidnext, uid + 1)
         if path == INBOX:
@@ -384,7 +386,7 @@ def _compare(
         if uid in expected:
             continue
         if uid < uidnext:
-            problems.append(f"{where} {uid}: {there.mail} came below UIDNEXT {uidnext}, or came back")
+            problems.append(f"{where} {uid}: {there.mail} came, or came back, below {uidnext}")
         key = (there.mail, there.flags)
         if new[key]:
             new[key] -= 1

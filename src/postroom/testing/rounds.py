@@ -39,9 +39,12 @@ from postroom.testing.imap import ImapClient, flags_of
 from postroom.testing.promises import Box, Boxes, Found, Ledger
 
 DOMAIN: Final = "example.test"
-PASSWORD: Final = "correct horse battery staple"  # noqa: S105 - of accounts that exist for a test
+PASSWORD: Final = "correct horse battery staple"
 START: Final = 20.0
 """Seconds that a worker in this process may take to begin."""
+
+REAL: Final = Parts()
+"""Files, VFS and clock as the product has them."""
 
 _LONG: Final = 60.0  # seconds for the answer to a long FETCH
 _QUEUE: Final = 30.0  # seconds in which the local queue has to end
@@ -58,12 +61,7 @@ def addresses(count: int) -> tuple[str, ...]:
 
 async def furnish(layout: Layout, accounts: Sequence[str], database_url: str = "") -> None:
     """Make the store with these accounts, as a first start and an administrator would."""
-    layout.create()
-    if database_url:
-        with open(layout.bootstrap, "w", encoding="utf-8") as file:
-            file.write(f'[database]\nurl = "{database_url}"\n')
-    boot = stores.read_bootstrap(layout)
-    await asyncio.to_thread(stores.migrate, layout, boot)
+    await asyncio.to_thread(_make_store, layout, database_url)
     # One verifier for all: its cost is not what is tested here.
     secret = await asyncio.to_thread(make_secret, PASSWORD)
     async with stores.open_house(layout) as house:
@@ -73,6 +71,14 @@ async def furnish(layout: Layout, accounts: Sequence[str], database_url: str = "
             await house.mail.write(_account, address, secret, ids, SystemClock())
     chain, key = self_signed([f"mail.{DOMAIN}"], SystemClock().now())
     CertificateStore(layout.tls).write("self-signed", chain, key)
+
+
+def _make_store(layout: Layout, database_url: str) -> None:
+    layout.create()
+    if database_url:
+        with open(layout.bootstrap, "w", encoding="utf-8") as file:
+            file.write(f'[database]\nurl = "{database_url}"\n')
+    stores.migrate(layout, stores.read_bootstrap(layout))
 
 
 def _account(tx: Tx, address: str, secret: str, made: list[int], clock: SystemClock) -> None:
@@ -95,7 +101,7 @@ class Ports:
 
 @asynccontextmanager
 async def serving(
-    layout: Layout, *, workers: int = 1, parts: Parts = Parts()
+    layout: Layout, *, workers: int = 1, parts: Parts = REAL
 ) -> AsyncIterator[Ports]:
     """Workers on this loop, over a furnished directory: what is in them is the product's own."""
     doors = (Listener("smtp", 0, Kind.STARTTLS), Listener("imaps", 0, Kind.TLS))

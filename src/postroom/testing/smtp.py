@@ -103,6 +103,12 @@ class SmtpClient:
             await asyncio.sleep(0.002)
         return sent
 
+    async def drip(self, data: bytes, pause: float = 0) -> None:
+        """Send octet by octet, as slow peers and slow attackers do."""
+        for n in range(len(data)):
+            self._sock.send(data[n : n + 1])
+            await asyncio.sleep(pause)
+
     def close(self) -> None:
         """Go away in good order."""
         self._sock.close()

@@ -36,7 +36,7 @@ def test_one_account_holds_a_set_of_63_bits(town: Town) -> None:
     assert bits(town, *names[:-1]) < 1 << (KEYWORD_BITS - 1)
     assert not town.store.read(flags.registry, town.ann.id).full
     with pytest.raises(LimitReached):
-        bits(town, names[-1], "one too many")
+        bits(town, names[-1], "one-too-many")
     with pytest.raises(LimitReached):
         bits(town, names[-1], "another")
     assert bits(town, names[-1]) == 1 << (KEYWORD_BITS - 1)

@@ -233,9 +233,7 @@ def test_a_copy_is_the_same_message_in_another_place(town: Town) -> None:
     assert state(town, target).total == 3
     assert town.store.read(reading.usage, town.ann.id)[1] == 6
     with pytest.raises(OverQuota):
-        town.store.write(
-            messages.copy, town.ann.id, box, target, EVERY, Quota(messages=8), NOW, 1
-        )
+        town.store.write(messages.copy, town.ann.id, box, target, EVERY, Quota(messages=8), NOW, 1)
 
 
 def test_a_copy_of_nothing_is_no_change(town: Town) -> None:
@@ -272,9 +270,7 @@ def test_a_move_within_a_mailbox_gives_new_uids_and_loses_nothing(town: Town) ->
         assert tuple(row.uid for row in after) == moved.target
         assert moved.source == tuple(row.uid for row in before)
         assert state(town, box).total == 3
-    copied = town.store.write(
-        messages.copy, town.ann.id, box, box, Pick(1, ALL), Quota(), NOW, 1
-    )
+    copied = town.store.write(messages.copy, town.ann.id, box, box, Pick(1, ALL), Quota(), NOW, 1)
     assert len(copied.target) == 3
     assert state(town, box).total == len(uids(town, box)) == 6
 

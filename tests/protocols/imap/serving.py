@@ -129,12 +129,20 @@ class Room:
             blob = await self.house.blobs.make(raw)
             received = at if at is not None else now
             message = self.house.ids.new()
-            new.append(
-                (blob, NewMessage(message, blob.id, len(raw), received, parse(raw), flags))
-            )
+            new.append((blob, NewMessage(message, blob.id, len(raw), received, parse(raw), flags)))
         return await self.house.mail.write(
             messages.append, account, box.id, new, UNLIMITED, now, account
         )
+
+    async def append_blob(self, blob: NewBlob, raw: bytes, user: str = ANN) -> Stored:
+        """Place a message whose content is ready, in INBOX."""
+        account, box = self.accounts[user], await self.box(user=user)
+        now = self.house.clock.now()
+        new = NewMessage(self.house.ids.new(), blob.id, len(raw), now, parse(raw))
+        (stored,) = await self.house.mail.write(
+            messages.append, account, box.id, [(blob, new)], UNLIMITED, now, account
+        )
+        return stored
 
     async def fill(self, count: int, user: str = ANN, path: str = "INBOX") -> None:
         """Many placements of one small message, by set statements: quick, and all alike."""
@@ -172,7 +180,7 @@ class Room:
         now = self.house.clock.now()
         return await self.house.mail.write(folders.create, account, path, ids, now, account)
 
-    async def set(self, name: str, value: Value | None, place: Place = SERVER) -> None:
+    async def configure(self, name: str, value: Value | None, place: Place = SERVER) -> None:
         """Set a setting, as administration does; unset it with None."""
         assigned = [Assignment(place, name, value)]
         now = self.house.clock.now()

@@ -35,7 +35,7 @@ def test_a_number_and_its_uid_lead_to_each_other(uids: list[int]) -> None:
 
 
 def test_numbers_hold_across_chunks_of_every_length() -> None:
-    uids = list(range(1, 3 * CHUNK + 8, 2)) + [4_000_000_000]
+    uids = [*range(1, 3 * CHUNK + 8, 2), 4_000_000_000]
     seen = view(uids)
     for number in (1, 2, CHUNK, CHUNK + 1, len(uids) - 1, len(uids)):
         assert seen.number(seen.uid(number)) == number
@@ -138,3 +138,11 @@ def test_pieces_hold_every_chosen_message_once_in_order_and_are_no_larger_than_a
         assert 0 < len(here) <= size
         found += here
     assert found == chosen
+
+
+def test_a_list_that_is_nearly_full_takes_no_more_than_it_may_hold() -> None:
+    """Small ranges among even smaller ones: 39 single messages, then nine in a row."""
+    seen = view(list(range(1, 1000)))
+    ranges = [(n, n) for n in range(1, 79, 2)] + [(80, 88), (90, 98)]
+    pieces = picks(seen, ranges, 40)
+    assert [len(pick.uids or ()) for _, pick in pieces] == [39, 18]

@@ -18,9 +18,9 @@ ENDS = (b"\r\n", b"\n", b"\r", b"\r\r\n", b"\n\r", b"\0\r\n", b"\r\0\n")
 
 VARIANTS = sorted(
     {
-        before + b"." + after
+        variant
         for before, after in itertools.product(ENDS, ENDS)
-        if before + b"." + after != b"\r\n.\r\n" and not (before + b"." + after).endswith(b"\r\n.\r\n")
+        if not (variant := before + b"." + after).endswith(b"\r\n.\r\n")
     }
     | {
         b"\r\n.\r",  # and what follows is no LF
@@ -60,8 +60,7 @@ async def test_attack_01_no_other_end_of_data_ends_it_and_nothing_is_smuggled(
             if pieces == "whole":
                 await client.send(text)
             else:
-                for n in range(len(text)):
-                    await client.send(text[n : n + 1])
+                await client.drip(text)
             reply = await client.reply()
             if _is_strict(variant):
                 assert reply.code == 250, (variant, str(reply))

@@ -52,7 +52,9 @@ async def test_attack_02_plaintext_after_the_220_fails_the_handshake(
     await mx.settled(lambda: not mx.acceptor.connections)
 
 
-async def test_attack_02_what_comes_inside_tls_behind_the_handshake_is_answered_once(mx: Mx) -> None:
+async def test_attack_02_what_comes_inside_tls_behind_the_handshake_is_answered_once(
+    mx: Mx,
+) -> None:
     async with mx.connect() as client:
         await client.starttls(trusting_context())
         await client.send(b"EHLO after.example\r\nNOOP\r\n")

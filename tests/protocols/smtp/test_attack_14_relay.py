@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from postroom.core.errors import Status
+from postroom.domain.directory import people
+from postroom.formats.address import parse_mailbox
 from tests.mailflow.serving import DOMAIN, Mx, message, serve
 from tests.stores import open_mail
 
@@ -122,13 +124,17 @@ async def test_attack_16_vrfy_and_expn_tell_nothing(mx: Mx) -> None:
 
 
 async def test_attack_16_refusals_differ_in_nothing_but_their_trace(mx: Mx) -> None:
-    """Unknown, disabled, a dead alias, a pattern that fits nothing: one and the same answer."""
+    """Unknown, disabled, an alias that leads to neither: one and the same answer."""
+    await mx.account(BOB)
+    await mx.alias(f"gone@{DOMAIN}", BOB)
+    found = await mx.house.mail.read(people.account, parse_mailbox(BOB))
+    await mx.house.mail.write(people.set_state, found, "disabled")
     await mx.set("smtp.max_refused", 0)
     async with mx.connect() as client:
         await client.ask(f"MAIL FROM:<{ANN}>", 250)
         told = {
             _ID.sub("ID", str(await client.ask(f"RCPT TO:<{who}@{DOMAIN}>")))
-            for who in ("nobody", "root", "a" * 64, "x+y", '"a b"', "admin")
+            for who in ("nobody", "root", "a" * 64, "x+y", '"a b"', "bob", "gone", "bob+x")
         }
         assert told == {"550 5.1.1 No such recipient here (ID)"}
         far = {

@@ -93,7 +93,7 @@ async def test_each_verb_in_each_state_gives_the_documented_code(mx: Mx, at: int
             if reply.code != codes[at]:
                 wrong.append(f"{line!r}: {reply}, not {codes[at]}")
             klass = reply.code // 100
-            bare = klass == 3 or line[:4] in ("EHLO", "HELO") and klass == 2
+            bare = klass == 3 or (line[:4] in ("EHLO", "HELO") and klass == 2)
             if (reply.status is None) != bare:  # RFC 2034 §4
                 wrong.append(f"{line!r}: enhanced status in {reply}")
     assert not wrong, "\n".join(wrong)
@@ -268,10 +268,7 @@ async def test_a_transaction_octet_by_octet(mx: Mx) -> None:
     bob = await mx.account(BOB)
     text = f"{MAIL}\r\n{RCPT}\r\nDATA\r\n".encode() + message() + b".\r\n"
     async with mx.connect() as client:
-        for n in range(len(text)):
-            await client.send(text[n : n + 1])
-            if n % 16 == 0:
-                await asyncio.sleep(0)
+        await client.drip(text)
         assert [r.code for r in await client.replies(4)] == [250, 250, 354, 250]
     assert (await mx.content(bob))[0].endswith(message())
 

@@ -8,6 +8,7 @@ several addresses; chains are followed to a bounded depth, and a loop leads nowh
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,7 +17,15 @@ from typing import Final
 from postroom.core.clock import Instant
 from postroom.core.errors import AlreadyExists, Malformed, NotAllowed, NotFound
 from postroom.domain.directory import tables
-from postroom.domain.directory.people import ALL, Domain, domain, find_domain, key
+from postroom.domain.directory.people import (
+    ALL,
+    Domain,
+    domain,
+    find_domain,
+    key,
+    lock_domain,
+    written,
+)
 from postroom.domain.events import DirectoryChanged
 from postroom.domain.transit import Destination
 from postroom.formats.address import Address, parse_mailbox
@@ -41,10 +50,26 @@ class Alias:
 
 @lru_cache(maxsize=2048)
 def _matcher(pattern: str) -> re.Pattern[str]:
-    # The number of stars is bounded when the alias is made, and the text by RFC 5321 §4.5.3.1.1,
-    # so the matcher's work is too.
-    pieces = [".*" if c == "*" else "." if c == "?" else re.escape(c) for c in pattern]
+    # Strangers choose the text, so no star may be tried again: what stands between two stars
+    # has one length, and is rightly taken where it comes first.
+    first, *between = pattern.split("*")
+    pieces = [_literal(first)]
+    if between:
+        pieces += [f"(?>.*?{_literal(piece)})" for piece in between[:-1]]
+        pieces.append(".*" + _literal(between[-1]))
     return re.compile("".join(pieces), re.DOTALL)
+
+
+def _literal(piece: str) -> str:
+    return "".join("." if c == "?" else re.escape(c) for c in piece)
+
+
+def _pattern(local: str, domain_name: str) -> tuple[str, bool]:
+    """A local part as it is compared, and whether it holds wildcards; raises Malformed."""
+    wild = any(c in local for c in "*?")
+    # Checked as an address with the wildcards filled in, so that it could ever match one.
+    as_address = parse_mailbox(f"{local.replace('*', 'x').replace('?', 'x')}@{domain_name}")
+    return key(local) if wild else key(as_address.local), wild
 
 
 def create_alias(tx: Tx, address: str, target: str, ids: Iterator[int], now: Instant) -> Alias:
@@ -56,11 +81,8 @@ def create_alias(tx: Tx, address: str, target: str, ids: Iterator[int], now: Ins
     local, at, domain_name = address.rpartition("@")
     if not at:
         raise Malformed("An alias is an address")
-    of = domain(tx, domain_name)
-    pattern = key(local)
-    wild = any(c in pattern for c in "*?")
-    # Checked as an address with the wildcards filled in, so that it could ever match one.
-    parse_mailbox(f"{local.replace('*', 'x').replace('?', 'x')}@{of.name}")
+    of = lock_domain(tx, domain_name)
+    pattern, wild = _pattern(local, of.name)
     if pattern.count("*") > _STARS:
         raise Malformed(f"A pattern has at most {_STARS} stars")
     to = parse_mailbox(target)
@@ -68,16 +90,17 @@ def create_alias(tx: Tx, address: str, target: str, ids: Iterator[int], now: Ins
         raise NotAllowed(f"{to.domain} is not a domain of this server")
     if not wild and tx.one(tables.ACCOUNT_BY_KEY, domain=of.id, key=pattern) is not None:
         raise AlreadyExists(f"{address} is an account")
-    if any(a.pattern == pattern and a.target == to.key for a in aliases(tx, of.name)):
+    aim = written(to)
+    if tx.one(tables.ONE_ALIAS, domain=of.id, pattern=pattern, target=aim) is not None:
         raise AlreadyExists(f"{address} leads to {target} already")
-    alias = Alias(next(ids), pattern, of.name, to.key, now)
+    alias = Alias(next(ids), pattern, of.name, aim, now)
     tx.run(
         tables.INSERT_ALIAS,
         id=alias.id,
         domain=of.id,
         pattern=pattern,
         wild=int(wild),
-        target=to.key,
+        target=aim,
         now=now,
     )
     tx.after(DirectoryChanged())
@@ -88,8 +111,9 @@ def delete_alias(tx: Tx, address: str, target: str = "") -> int:
     """Remove one target of an alias, or all; raises NotFound. Returns how many."""
     local, _, domain_name = address.rpartition("@")
     of = domain(tx, domain_name)
-    to = parse_mailbox(target).key if target else ""
-    gone = tx.run(tables.DELETE_ALIAS, domain=of.id, pattern=key(local), target=to)
+    pattern, _ = _pattern(local, of.name)
+    to = written(parse_mailbox(target)) if target else ""
+    gone = tx.run(tables.DELETE_ALIAS, domain=of.id, pattern=pattern, target=to)
     if not gone:
         raise NotFound(f"There is no alias {address}")
     tx.after(DirectoryChanged())
@@ -111,15 +135,16 @@ class Resolution:
 
 
 def resolve(tx: Tx, address: Address) -> Resolution:
-    """Follow an address to the accounts that receive its mail."""
+    """Follow an address to the accounts that receive its mail, the nearest first."""
     of = find_domain(tx, address.domain) if address.domain else None
     if of is None:
         return Resolution(local=False)
     found = Resolution(local=True)
     seen: set[str] = set()
-    waiting: list[tuple[Address, tuple[str, ...], str | None]] = [(address, (), None)]
+    # The nearest first, so that a chain that is too long hides no short way to the same place.
+    waiting: deque[tuple[Address, tuple[str, ...], str | None]] = deque([(address, (), None)])
     while waiting:
-        at, through, detail = waiting.pop()
+        at, through, detail = waiting.popleft()
         if at.key in seen:
             continue
         seen.add(at.key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -51,8 +52,15 @@ class Account:
 
 
 def key(local: str) -> str:
-    """How local parts of ours are compared. RFC 5321 §2.4 leaves that to us."""
-    return local.casefold()
+    """How local parts of ours are compared. RFC 5321 §2.4 leaves that to us; see `Address.key`."""
+    if local.isascii():
+        return local.lower()
+    return unicodedata.normalize("NFC", local.casefold())
+
+
+def written(address: Address) -> str:
+    """An address of ours as an alias keeps it: it reads back, and equal ones are equal."""
+    return str(Address(key(address.local), address.domain))
 
 
 # --- domains ----------------------------------------------------------------------------------
@@ -81,6 +89,14 @@ def domain(tx: Tx, name: str) -> Domain:
     found = find_domain(tx, canonical_domain(name))
     if found is None:
         raise NotFound(f"There is no domain {name}")
+    return found
+
+
+def lock_domain(tx: Tx, name: str) -> Domain:
+    """`domain`, for a unit that gives out one of its addresses: one such unit at a time, so that
+    an address is an account or an alias. Raises NotFound."""
+    found = domain(tx, name)
+    tx.one(tables.LOCK_DOMAIN, id=found.id)
     return found
 
 
@@ -128,7 +144,7 @@ def create_account(tx: Tx, new: NewAccount, ids: Iterator[int], now: Instant) ->
 
     Raises NotFound for a domain that is not ours, AlreadyExists, Malformed.
     """
-    of = domain(tx, new.address.domain)
+    of = lock_domain(tx, new.address.domain)
     local = key(new.address.local)
     if any(c in local for c in "*?"):
         raise Malformed("A local part with * or ? is an alias pattern, not an account")
@@ -206,8 +222,9 @@ def set_name(tx: Tx, of: Account, name: str) -> None:
 
 
 def _keep_an_admin(tx: Tx, of: Account) -> None:
-    row = tx.one(tables.ADMIN_COUNT)
-    if of.role is Role.ADMIN and of.state == "active" and row is not None and row[0] <= 1:
+    # Locked, all of them: two units that each take one away must not pass each other.
+    others = [row[0] for row in tx.all(tables.LOCK_ADMINS) if row[0] != of.id]
+    if of.role is Role.ADMIN and of.state == "active" and not others:
         raise NotAllowed("Somebody has to be left to administer")
 
 
@@ -221,15 +238,20 @@ def delete_account(tx: Tx, of: Account) -> None:
     tx.run(tables.SET_STATE, id=of.id, state="disabled")
     tx.run(tables.SET_ROLE, id=of.id, role=str(Role.USER))
     tx.run(tables.DELETE_CREDENTIALS, principal=of.id, kind=PASSWORD)
-    # A space is in no local part that a client can send, so this key collides with none.
-    tx.run(tables.VACATE_ACCOUNT, id=of.id, key=f"gone {external(ACCOUNT, of.id)}")
-    tx.run(tables.DELETE_ALIASES_TO, target=of.address.key)
+    # A control character is in no address, so this key collides with none.
+    tx.run(tables.VACATE_ACCOUNT, id=of.id, key=f"\x7f{external(ACCOUNT, of.id)}")
+    tx.run(tables.DELETE_ALIASES_TO, target=written(of.address))
     tx.after(DirectoryChanged())
 
 
 def gone_accounts(tx: Tx, limit: int) -> list[int]:
     """Accounts that were deleted and still own something."""
     return [row[0] for row in tx.all(tables.GONE_ACCOUNTS, limit=limit)]
+
+
+def is_gone(tx: Tx, account_id: int) -> bool:
+    """Whether it was deleted and still owns something."""
+    return tx.one(tables.IS_GONE, id=account_id) is not None
 
 
 def forget_account(tx: Tx, account_id: int) -> None:

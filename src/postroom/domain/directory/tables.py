@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
 
 from postroom.store.schema import INT, MAIL, TEXT, column, wide
 from postroom.store.sql import sql
+
+_GONE = text("kind = 'gone'")
 
 DOMAIN = wide(
     "domain",
@@ -42,6 +44,8 @@ ACCOUNT = wide(
     column("used_messages", INT),
     column("created_at", INT),
     UniqueConstraint("domain", "local_key"),
+    # Of the few that are gone, so that the job which looks for them reads no others.
+    Index("account_gone", "id", sqlite_where=_GONE, postgresql_where=_GONE),
 )
 
 CREDENTIAL = wide(
@@ -70,6 +74,7 @@ ALIAS = wide(
 # --- statements -------------------------------------------------------------------------------
 
 DOMAIN_BY_NAME = sql("SELECT id, name, created_at FROM domain WHERE name = :name")
+LOCK_DOMAIN = sql("SELECT id FROM domain WHERE id = :id {for update}")
 DOMAINS = sql("SELECT id, name, created_at FROM domain ORDER BY name")
 INSERT_DOMAIN = sql("INSERT INTO domain (id, name, created_at) VALUES (:id, :name, :now)")
 DELETE_DOMAIN = sql("DELETE FROM domain WHERE id = :id")
@@ -111,9 +116,12 @@ RAISE_EPOCH = sql("UPDATE principal SET epoch = epoch + 1 WHERE id = :id")
 PRINCIPAL_EPOCH = sql("SELECT epoch, state FROM principal WHERE id = :id")
 VACATE_ACCOUNT = sql("UPDATE account SET local_key = :key, kind = 'gone' WHERE id = :id")
 GONE_ACCOUNTS = sql("SELECT id FROM account WHERE kind = 'gone' ORDER BY id LIMIT :limit")
+IS_GONE = sql("SELECT 1 FROM account WHERE id = :id AND kind = 'gone'")
 DELETE_ACCOUNT = sql("DELETE FROM account WHERE id = :id AND kind = 'gone'")
 DELETE_PRINCIPAL = sql("DELETE FROM principal WHERE id = :id")
-ADMIN_COUNT = sql("SELECT count(*) FROM principal WHERE role = 'admin' AND state = 'active'")
+LOCK_ADMINS = sql("""
+    SELECT id FROM principal WHERE role = 'admin' AND state = 'active' ORDER BY id {for update}
+""")
 
 CREDENTIALS = sql("""
     SELECT id, secret FROM credential WHERE principal = :principal AND kind = :kind ORDER BY id
@@ -137,6 +145,9 @@ ALIASES = sql("""
     SELECT l.id, l.pattern, d.name, l.target, l.created_at
     FROM alias l JOIN domain d ON d.id = l.domain
     WHERE d.name = :domain OR :domain = '' ORDER BY d.name, l.pattern, l.id LIMIT :limit
+""")
+ONE_ALIAS = sql("""
+    SELECT id FROM alias WHERE domain = :domain AND pattern = :pattern AND target = :target
 """)
 INSERT_ALIAS = sql("""
     INSERT INTO alias (id, domain, pattern, wild, target, created_at)

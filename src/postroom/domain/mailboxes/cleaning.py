@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from postroom.core.clock import Instant
+from postroom.core.errors import NotAllowed
+from postroom.domain.directory import people
 from postroom.domain.mailboxes import messages, tables
-from postroom.domain.mailboxes.change import begin
+from postroom.domain.mailboxes.change import begin, begin_all
 from postroom.domain.mailboxes.messages import Pick
+from postroom.store import journal
 from postroom.store.sql import Tx
 from postroom.store.units import UNIT_ROWS
 
@@ -52,9 +55,40 @@ def forget_tombstones(tx: Tx, before: Instant) -> int:
 
     Below its floor a client resynchronises in full, so the floor rises in the same unit.
     """
-    rows = tx.all(tables.OLD_TOMBSTONES, before=before, limit=16)
-    for account, floor in rows:
-        begin(tx, account)
+    floors: dict[int, int] = {}
+    for account, modseq in tx.all(tables.OLD_TOMBSTONES, before=before, limit=UNIT_ROWS):
+        floors[account] = max(modseq, floors.get(account, 0))
+    begin_all(tx, floors)
+    for account, floor in floors.items():
         tx.run(tables.RAISE_FLOOR, account=account, floor=floor)
         tx.run(tables.PRUNE_TOMBSTONES, account=account, floor=floor)
-    return len(rows)
+    return len(floors)
+
+
+def empty_gone(tx: Tx, account: int, now: Instant) -> bool:
+    """Remove a piece of what a deleted account owns; returns whether more is left.
+
+    Nothing of it becomes recoverable: who deletes an account wants it erased. The last piece is
+    the account itself; to call this again after it does nothing. Raises NotAllowed for an
+    account that was not deleted.
+    """
+    change = begin_all(tx, (account,)).get(account)
+    if change is None:
+        return False
+    if not people.is_gone(tx, account):
+        raise NotAllowed("This account was not deleted")
+    left = UNIT_ROWS
+    while left > 0 and (row := tx.one(tables.PLACED_BOX, account=account)) is not None:
+        uids = [r[0] for r in tx.all(tables.FIRST_UIDS, mailbox=row[0], limit=left)]
+        messages.erase(tx, change, row[0], Pick(uids[0], uids[-1]))
+        left -= len(uids)
+    change.end(tx, now, messages.SYSTEM_ACTOR, "account.erase", {})
+    for erase in tables.ERASE:
+        if left > 0:
+            left -= tx.run(erase, account=account, limit=left)
+    if left > 0:
+        left -= journal.erase(tx, account, left)
+    if left <= 0:
+        return True
+    people.forget_account(tx, account)
+    return False

@@ -16,6 +16,7 @@ from postroom.core.errors import AlreadyExists, InUse, LimitReached, Malformed, 
 from postroom.domain.events import Type
 from postroom.domain.mailboxes import tables
 from postroom.domain.mailboxes.change import Change, begin
+from postroom.formats.folding import nfc
 from postroom.store.sql import Row, Tx
 
 SEPARATOR: Final = "/"
@@ -127,7 +128,7 @@ class Tree:
 
 def canonical(path: str) -> str:
     """The path as it is compared: NFC, and INBOX in capitals at the top."""
-    path = unicodedata.normalize("NFC", path)
+    path = nfc(path)
     top, slash, rest = path.partition(SEPARATOR)
     return INBOX + slash + rest if top.upper() == INBOX else path
 

@@ -15,7 +15,7 @@ from postroom.domain.mailboxes.change import Change, begin
 from postroom.domain.mailboxes.folders import Mailbox
 from postroom.formats.parsed import Parsed
 from postroom.store import blobs
-from postroom.store.sql import Statement, Tx
+from postroom.store.sql import Tx
 
 SYSTEM_ACTOR: Final = 0
 ALL: Final = (1 << 63) - 1
@@ -80,7 +80,7 @@ class Pick:
         """The choice of just these, in ascending order and not empty."""
         return cls(uids[0], uids[-1], None if len(uids) == 1 else uids)
 
-    def on(self, picking: tables.Picking) -> Statement:
+    def on(self, picking: tables.Picking) -> tables.Form:
         """The form of a statement that this choice takes."""
         return picking.by_range if self.uids is None else picking.by_list
 
@@ -433,16 +433,20 @@ def move(
 
 def remove(tx: Tx, change: Change, box_id: int, pick: Pick, now: Instant) -> None:
     """Take placements away within a change: tombstones, counters, quota."""
-    params = pick.params(box_id)
-    total, unseen, deleted, size = _counted(tx, box_id, pick)
     tx.run(
         pick.on(tables.TO_TOMBSTONES),
-        **params,
+        **pick.params(box_id),
         account=change.account,
         modseq=change.modseq,
         now=now,
     )
-    tx.run(pick.on(tables.REMOVE_PLACEMENTS), **params)
+    erase(tx, change, box_id, pick)
+
+
+def erase(tx: Tx, change: Change, box_id: int, pick: Pick) -> None:
+    """`remove` without tombstones: where no client will ask again."""
+    total, unseen, deleted, size = _counted(tx, box_id, pick)
+    tx.run(pick.on(tables.REMOVE_PLACEMENTS), **pick.params(box_id))
     _count(tx, change, box_id, total=-total, unseen=-unseen, deleted=-deleted, size=-size)
     change.touch(Type.EMAIL | Type.MAILBOX, octets=-size, messages=-total)
 

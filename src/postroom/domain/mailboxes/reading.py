@@ -162,18 +162,25 @@ def full(tx: Tx, box: int, pick: Pick, limit: int = ALL) -> list[Full]:
 
 
 class Searched(NamedTuple):
-    """What SEARCH looks at beside the placement; None where the parse is missing."""
+    """A placement with what SEARCH asks of its parse; None where the parse is missing."""
 
     uid: int
+    flags: int
+    modseq: int
+    size: int
+    received_at: int
+    saved_at: int
+    message: int
+    blob: int
     subject: str | None
     sent_at: int | None
     header_size: int | None
-    thread: int
 
 
 def searched(tx: Tx, box: int, pick: Pick) -> list[Searched]:
-    """The parsed columns of the picked messages, ascending."""
-    return [Searched._make(row) for row in tx.all(pick.on(tables.SEARCHED), **pick.params(box))]
+    """The picked messages, ascending, as SEARCH looks at them."""
+    make: Callable[[tuple[object, ...]], Searched] = Searched._make
+    return [make(row) for row in tx.all(pick.on(tables.SEARCHED), **pick.params(box))]
 
 
 def threads_of(tx: Tx, messages: list[int]) -> dict[int, int]:

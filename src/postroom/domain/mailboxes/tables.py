@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
 
 from postroom.store.schema import BYTES, INT, MAIL, STATE, TEXT, column, narrow, wide
-from postroom.store.sql import sql
+from postroom.store.sql import Statement, sql
 
 _DOOMED = text("doomed = 1")
 
@@ -204,6 +204,10 @@ COUNT = sql("""
 # --- messages and placements ------------------------------------------------------------------
 
 
+Form = Statement
+"""A statement in the form that a choice of UIDs takes."""
+
+
 class Picking:
     """A statement on chosen UIDs, in two forms: all between two bounds, or those of a list.
 
@@ -303,10 +307,10 @@ FULL = Picking(f"""
     FROM placement p JOIN parsed d ON d.blob = p.blob
     WHERE p.mailbox = :mailbox AND <pick> ORDER BY uid LIMIT :limit
 """)
-# What SEARCH looks at beside the placement; a message whose parse is missing is still a row.
-SEARCHED = Picking("""
-    SELECT p.uid, d.subject, d.sent_at, d.header_size, m.thread FROM placement p
-    JOIN message m ON m.id = p.message LEFT JOIN parsed d ON d.blob = p.blob
+# What SEARCH looks at; a message whose parse is missing is still a row.
+SEARCHED = Picking(f"""
+    SELECT {_BRIEF}, d.subject, d.sent_at, d.header_size
+    FROM placement p LEFT JOIN parsed d ON d.blob = p.blob
     WHERE p.mailbox = :mailbox AND <pick> ORDER BY uid
 """)
 THREADS_OF = sql("SELECT id, thread FROM message WHERE id IN {ids}")
@@ -380,8 +384,34 @@ RAISE_FLOOR = sql("""
     UPDATE account SET floor_modseq = :floor WHERE id = :account AND floor_modseq < :floor
 """)
 OLD_TOMBSTONES = sql("""
-    SELECT account, max(modseq) FROM tombstone WHERE at < :before GROUP BY account LIMIT :limit
+    SELECT account, modseq FROM tombstone WHERE at < :before ORDER BY at LIMIT :limit
 """)
+
+# What a deleted account owned, in pieces.
+PLACED_BOX = sql("""
+    SELECT b.id FROM mailbox b
+    WHERE b.account = :account AND EXISTS (SELECT 1 FROM placement p WHERE p.mailbox = b.id)
+    ORDER BY b.id LIMIT 1
+""")
+
+
+def _erasing(table: str, key: str) -> Statement:
+    return sql(f"""
+        DELETE FROM {table} WHERE ({key}) IN (
+            SELECT {key} FROM {table} WHERE account = :account LIMIT :limit)
+    """)
+
+
+# In this order: what refers to another row goes before it.
+ERASE = (
+    _erasing("recoverable", "account, mailbox, uid"),
+    _erasing("message", "id"),
+    _erasing("mailbox", "id"),
+    _erasing("thread_ref", "account, reference, subject"),
+    _erasing("keyword", "account, bit"),
+    _erasing("tombstone", "account, type, container, modseq, key"),
+    _erasing("type_state", "account, type"),
+)
 
 # --- recent (state) -------------------------------------------------------------------------------
 
@@ -407,22 +437,45 @@ MAILBOXES_AFTER = sql("""
 """)
 MAILBOX_TRUTH = sql("""
     SELECT count(*), coalesce(sum(CASE WHEN (flags & 1) = 0 THEN 1 ELSE 0 END), 0),
-        coalesce(sum(CASE WHEN (flags & 8) <> 0 THEN 1 ELSE 0 END), 0), coalesce(sum(size), 0),
-        coalesce(max(uid), 0), coalesce(max(changed_modseq), 0)
+        coalesce(sum(CASE WHEN (flags & 8) <> 0 THEN 1 ELSE 0 END), 0), coalesce(sum(size), 0)
     FROM placement WHERE mailbox = :mailbox
+""")
+# The highest UID and modseq that were ever given in a mailbox, as far as anything remembers.
+MAILBOX_HIGHEST = sql("""
+    SELECT coalesce(max(uid), 0), coalesce(max(modseq), 0) FROM (
+        SELECT max(uid) AS uid, max(changed_modseq) AS modseq FROM placement
+            WHERE mailbox = :mailbox
+        UNION ALL SELECT max(key), max(modseq) FROM tombstone
+            WHERE account = :account AND type = 1 AND container = :mailbox
+        UNION ALL SELECT max(uid), 0 FROM recoverable
+            WHERE account = :account AND mailbox = :mailbox) h
 """)
 CORRECT_MAILBOX = sql("""
     UPDATE mailbox SET total = :total, unseen = :unseen, deleted = :deleted, size = :size,
-        uidnext = CASE WHEN uidnext > :last THEN uidnext ELSE :last + 1 END
+        uidnext = CASE WHEN uidnext > :last THEN uidnext ELSE :last + 1 END,
+        modseq = CASE WHEN modseq >= :modseq THEN modseq ELSE :modseq END
     WHERE id = :id
+""")
+ADRIFT = sql("""
+    SELECT m.id FROM mailbox m WHERE m.id IN {ids} AND m.doomed = 0 AND m.parent <> 0
+        AND NOT EXISTS (SELECT 1 FROM mailbox p
+            WHERE p.id = m.parent AND p.id <> m.id AND p.account = m.account AND p.doomed = 0)
 """)
 ACCOUNTS_AFTER = sql("""
     SELECT id, modseq, used_bytes, used_messages FROM account WHERE id > :after
     ORDER BY id LIMIT :limit
 """)
 ACCOUNT_TRUTH = sql("""
-    SELECT coalesce(sum(size), 0), coalesce(sum(total), 0), coalesce(max(modseq), 0)
-    FROM mailbox WHERE account = :account
+    SELECT coalesce(sum(size), 0), coalesce(sum(total), 0) FROM mailbox WHERE account = :account
+""")
+# The highest modseq that was ever given in an account, as far as its log remembers.
+ACCOUNT_HIGHEST = sql("""
+    SELECT max(modseq) FROM (
+        SELECT max(modseq) AS modseq FROM mailbox WHERE account = :account
+        UNION ALL SELECT max(changed_modseq) FROM mailbox WHERE account = :account
+        UNION ALL SELECT max(modseq) FROM tombstone WHERE account = :account
+        UNION ALL SELECT max(modseq) FROM type_state WHERE account = :account
+        UNION ALL SELECT floor_modseq FROM account WHERE id = :account) h
 """)
 CORRECT_ACCOUNT = sql("""
     UPDATE account SET used_bytes = :octets, used_messages = :messages,
@@ -448,8 +501,4 @@ UNPLACED = sql("""
     SELECT m.id FROM message m WHERE m.id IN {ids}
         AND NOT EXISTS (SELECT 1 FROM placement p WHERE p.message = m.id)
         AND NOT EXISTS (SELECT 1 FROM recoverable r WHERE r.message = m.id)
-""")
-LATE_TYPES = sql("""
-    SELECT t.account, t.type FROM type_state t JOIN account a ON a.id = t.account
-    WHERE t.modseq > a.modseq
 """)

@@ -92,17 +92,51 @@ class Policies:
 
 
 _MOST_CHAINS: Final = 10_000
+_SCOPES: Final = frozenset(map(str, Scope))
 
 
 def stored(tx: Tx) -> Values:
-    """Every value that was set. A name that no release declares any more is passed over."""
+    """Every value that was set and that this release takes.
+
+    What another release left, a name that is declared no more or a value that a bound now
+    excludes, is passed over: mail has to flow. `unfit` tells an administrator of it.
+    """
     values: dict[Place, dict[str, Value]] = {}
     for scope, object_, name, text in tx.all(tables.ALL):
-        setting = SETTINGS.get(name)
-        if setting is not None:
+        taken = _taken(scope, name, text)
+        if not isinstance(taken, str):
             place = Place(Scope(scope), object_)
-            values.setdefault(place, {})[name] = setting.check(json.loads(text))
+            values.setdefault(place, {})[name] = taken.value
     return values
+
+
+def unfit(tx: Tx) -> list[str]:
+    """What was set and is passed over, with the reason, a line each."""
+    found: list[str] = []
+    for scope, object_, name, text in tx.all(tables.ALL):
+        taken = _taken(scope, name, text)
+        if isinstance(taken, str):
+            where = f"{scope}:{object_}" if object_ else scope
+            found.append(f"{where} {name}: {taken}")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    value: Value
+
+
+def _taken(scope: str, name: str, text: str) -> _Taken | str:
+    """A stored value, or why this release does not take it."""
+    if scope not in _SCOPES:
+        return "no such scope"
+    setting = SETTINGS.get(name)
+    if setting is None:
+        return "no such setting"
+    try:
+        return _Taken(setting.check(json.loads(text)))
+    except Misuse as error:
+        return str(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +173,12 @@ def change(
         at = {"scope": str(a.place.scope), "object": a.place.object, "name": a.name}
         row = tx.one(tables.ONE, **at)
         was = json.loads(row[0]) if row is not None else None
-        if a.value is None:
+        text = None if a.value is None else json.dumps(setting.check(a.value))
+        if text is None:
             tx.run(tables.UNSET, **at)
         else:
-            checked = json.dumps(setting.check(a.value))
-            tx.run(tables.SET, **at, value=checked, change_set=change_set)
-        diff.append({**at, "was": was, "is": a.value})
+            tx.run(tables.SET, **at, value=text, change_set=change_set)
+        diff.append({**at, "was": was, "is": None if text is None else json.loads(text)})
     tx.run(
         tables.INSERT_CHANGE_SET,
         id=change_set,

@@ -16,7 +16,7 @@ from postroom.core.clock import Instant
 from postroom.core.errors import NotFound
 from postroom.domain.events import QueueReady
 from postroom.domain.queue import tables
-from postroom.store.sql import Row, Tx
+from postroom.store.sql import Row, Tx, keepable
 
 LOCAL: Final = "local"
 
@@ -136,7 +136,7 @@ def put(
                 "orcpt": r.orcpt,
                 "attempts": r.attempts,
                 "due": r.due,
-                "last_reply": r.last_reply,
+                "last_reply": keepable(r.last_reply),
             }
             for n, r in enumerate(recipients)
         ],
@@ -207,12 +207,15 @@ def failed(tx: Tx, recipient: Recipient, reply: str, now: Instant) -> None:
         n=recipient.n,
         attempts=attempts,
         due=later(now, attempts),
-        last_reply=reply,
+        last_reply=keepable(reply),
     )
 
 
 def release(tx: Tx, lease: Lease) -> None:
     """Give a destination back; it is due again with its first recipient."""
+    # Locked by a statement of its own: what `put` added while this waited for the row is then
+    # seen by the next one, and counts.
+    tx.one(tables.FENCE, id=lease.destination)
     tx.run(tables.RELEASE, id=lease.destination, fence=lease.fence)
 
 

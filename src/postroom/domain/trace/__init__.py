@@ -6,6 +6,7 @@ JSON, compressed, with a version in front.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import zstandard
 from postroom.core.clock import Instant
 from postroom.core.errors import Corrupt
 from postroom.domain.trace import tables
-from postroom.store.sql import Tx
+from postroom.store.sql import Tx, keepable
 
 VERSION: Final = 1
 _RECORD_LIMIT: Final = 4 * 1024 * 1024
@@ -49,16 +50,21 @@ class Trace:
 
 def message_id_key(message_id: str) -> str:
     """Without the angle brackets, so that either way of asking finds it."""
-    return "m:" + message_id.strip().strip("<>")[:_KEY_LENGTH]
+    return "m:" + keepable(message_id.strip().strip("<>")[:_KEY_LENGTH])
 
 
 def address_key(address: str) -> str:
-    return "a:" + address[:_KEY_LENGTH].lower()
+    return "a:" + keepable(address[:_KEY_LENGTH].lower())
 
 
 def pack(record: dict[str, Any]) -> bytes:
     """The record as it is kept: made before the unit, so that the lock is not held for it."""
-    return _PREFIX + _tools.compressor.compress(orjson.dumps(record))
+    try:
+        text = orjson.dumps(record)
+    except TypeError:
+        # A lone surrogate, from octets that were no UTF-8, or a number that JSON seldom sees.
+        text = json.dumps(record, ensure_ascii=False).encode(errors="replace")
+    return _PREFIX + _tools.compressor.compress(text)
 
 
 def _unpacked(packed: bytes) -> dict[str, Any]:

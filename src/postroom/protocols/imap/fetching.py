@@ -12,16 +12,20 @@ from functools import lru_cache
 from time import gmtime
 from typing import Any, Final
 
-from postroom.core.errors import Corrupt
-from postroom.core.ids import MESSAGE, THREAD, external
+import structlog
+
+from postroom.core.errors import ConnectionLost, Corrupt, MailError
+from postroom.core.ids import BLOB, MESSAGE, THREAD, external
 from postroom.formats import headers, mime
 from postroom.formats.bodystructure import body as body_without_extension
 from postroom.formats.layout import Layout
-from postroom.protocols.imap.session import Session
+from postroom.protocols.imap.session import Output, Session
 from postroom.store.sql import Tx
 from postroom.wire.imap import (
+    BadSyntax,
     Fetch,
     FetchAttribute,
+    FetchBinarySize,
     FetchBody,
     FetchItem,
     FetchPreview,
@@ -55,6 +59,7 @@ _FROM_PARSE: Final = frozenset(
 _FLAGS_ALONE: Final = frozenset(
     {b"UID %d FLAGS %b", b"FLAGS %b", b"FLAGS %b UID %d", b"UID %d", b"UID %d FLAGS %b MODSEQ (%d)"}
 )
+_log: Final = structlog.get_logger("postroom.imap")
 _MONTHS: Final = b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 
 
@@ -78,7 +83,9 @@ class Rendering:
     needs_threads: bool
     changed_since: int
     tells_flags: bool
+    tells_modseq: bool = False
     tells_preview: bool = False
+    damaged: int = 0  # messages whose content could not be read: nothing was said of them
     items: bytes = b""  # the template's items alone
     threads: dict[int, int] = field(default_factory=dict)
 
@@ -116,68 +123,96 @@ class Rendering:
         return b"".join(map(self.template.__mod__, zip(numbers, *made, strict=True)))
 
     async def write_content(self, rows: Sequence[Row], seen: frozenset[int]) -> None:
-        """The responses of messages whose content is asked for, one after the other."""
+        """The responses of messages whose content is asked for, one after the other.
+
+        A message that cannot be read is counted and passed over; if a part of it was sent
+        already the connection ends, since nothing could stand in the place of the rest.
+        """
         session = self.session
         for row in rows:
             at = session.open.view.number(row[_UID])
             if not at or row[_MODSEQ] <= self.changed_since:
                 continue
-            alone = [(value,) for value in row]
-            told = self.items % tuple(next(iter(make(alone))) for make in self.columns)
-            pieces = [told] if told else []
-            if row[_UID] in seen and not self.tells_flags:
-                flags = session.open.flags_of(row[_FLAGS], row[_UID])
-                pieces.append(b"FLAGS " + flags)
-            session.write(b"* %d FETCH (" % at + b" ".join(pieces))
-            separator = b" " if pieces else b""
-            for item in self.bodies:
-                session.write(separator)
-                await self._content(item, row)
-                separator = b" "
-            session.write(b")\r\n")
-            await session.output.drain()
+            response = Response(session.output)
+            response.add(b"* %d FETCH (" % at + b" ".join(self._told(row, seen)))
+            separator = b" " if response.held[0][-1:] != b"(" else b""
+            try:
+                for item in self.bodies:
+                    response.add(separator)
+                    await self._content(response, item, row)
+                    separator = b" "
+                    if response.size > SLICE:
+                        await response.flush()
+            except ConnectionLost:
+                raise
+            except MailError as error:
+                blob = external(BLOB, row[_BLOB])
+                reason = error.detail or str(error)
+                _log.error("content not readable", session=session.id, blob=blob, reason=reason)
+                if response.begun:
+                    session.output.abort()
+                    raise ConnectionLost(detail="a response could not be finished") from error
+                self.damaged += 1
+                continue
+            response.add(b")\r\n")
+            await response.flush()
 
-    async def _content(self, item: FetchItem, row: Row) -> None:
-        session, mail = self.session, self.session.shared.house.mail
+    def _told(self, row: Row, seen: frozenset[int]) -> list[bytes]:
+        """The items that need no content, and what reading the content changed."""
+        alone = [(value,) for value in row]
+        told = self.items % tuple(next(iter(make(alone))) for make in self.columns)
+        pieces = [told] if told else []
+        if row[_UID] in seen:
+            if not self.tells_flags:
+                flags = self.session.open.flags_of(row[_FLAGS], row[_UID])
+                pieces.append(b"FLAGS " + flags)
+            if self.session.condstore and not self.tells_modseq:
+                pieces.append(b"MODSEQ (%d)" % row[_MODSEQ])  # RFC 7162 §3.1
+        return pieces
+
+    async def _content(self, response: Response, item: FetchItem, row: Row) -> None:
+        mail = self.session.shared.house.mail
         if item is FetchAttribute.BODY:
-            raw = await mail.read_much(self._whole, row[_BLOB])
-            session.write(b"BODY " + body_without_extension(mime.scan(raw), raw))
+            response.add(b"BODY " + await mail.read_much(self._structure, row[_BLOB]))
             return
         wanted = _as_body(item)
         label = _label(item, wanted)
         if wanted.section in (Section.HEADER_FIELDS, Section.HEADER_FIELDS_NOT):
             block = await mail.read(self._fields, row, wanted)
-            session.write(label + b" " + _nstring(_cut(block, wanted)))
+            response.add(label + b" " + _nstring(_cut(block, wanted)))
             return
         found = _slice(Layout.unpack(row[_LAYOUT]), wanted, row[_SIZE])
         if found is None:
-            session.write(label + b" NIL")
+            response.add(label + b" NIL")
             return
-        await self._stream(label, row[_BLOB], *found)
+        await self._stream(response, label, row[_BLOB], *found)
 
-    async def _stream(self, label: bytes, blob: int, start: int, length: int) -> None:
-        session = self.session
-        mail = session.shared.house.mail
+    async def _stream(
+        self, response: Response, label: bytes, blob: int, start: int, length: int
+    ) -> None:
+        mail = self.session.shared.house.mail
         if length <= SLICE:
             data = await mail.read(self._range, blob, start, length)
-            session.write(label + b" " + literal(data))
-            return
-        session.write(label + b" " + literal_header(length))
-        end = start + length
+            response.add(label + b" " + literal(data))
+        else:
+            data = await mail.read_much(self._range, blob, start, SLICE)
+            response.add(label + b" " + literal_header(length) + data)
+        end, start = start + length, start + len(data)
         while start < end:
-            size = min(SLICE, end - start)
-            data = await mail.read_much(self._range, blob, start, size)
-            session.write(data)
-            await session.output.drain()
-            start += size
+            await response.flush()
+            data = await mail.read_much(self._range, blob, start, min(SLICE, end - start))
+            response.add(data)
+            start += len(data)
 
     # --- in the store's hands --------------------------------------------------------------------
 
     def _range(self, tx: Tx, blob: int, start: int, length: int) -> bytes:
         return self.session.shared.house.blobs.read(tx, blob, start, length)
 
-    def _whole(self, tx: Tx, blob: int) -> bytes:
-        return self.session.shared.house.blobs.read(tx, blob)
+    def _structure(self, tx: Tx, blob: int) -> bytes:
+        """BODY: the structure without what only BODYSTRUCTURE tells."""
+        raw = self.session.shared.house.blobs.read(tx, blob)
+        return body_without_extension(mime.scan(raw), raw)
 
     def _fields(self, tx: Tx, row: Row, wanted: FetchBody) -> bytes | None:
         """HEADER.FIELDS of the message or of one inside it. RFC 3501 §6.4.5."""
@@ -190,6 +225,32 @@ class Rendering:
             start, length = 0, row[_HEADER_SIZE]
         block = self.session.shared.house.blobs.read(tx, row[_BLOB], start, length)
         return chosen_fields(block, wanted)
+
+
+class Response:
+    """One FETCH response under way: kept until it is whole or large, so that what cannot be
+    read is found out before its line has begun.
+    """
+
+    __slots__ = ("_output", "begun", "held", "size")
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self.held: list[bytes] = []
+        self.size = 0
+        self.begun = False  # the peer has a part of it
+
+    def add(self, data: bytes) -> None:
+        self.held.append(data)
+        self.size += len(data)
+
+    async def flush(self) -> None:
+        """Send what is held; the peer's reading sets the pace."""
+        self.begun = True
+        self._output.write(b"".join(self.held))
+        self.held.clear()
+        self.size = 0
+        await self._output.drain()
 
 
 def chosen_fields(block: bytes, wanted: FetchBody) -> bytes:
@@ -258,9 +319,11 @@ def _slice(layout: Layout, wanted: FetchBody, size: int) -> tuple[int, int] | No
 
 
 def render(asked: Fetch, session: Session, *, uid: bool) -> Rendering:
-    """Decide once, for all rows, how the answer is made."""
+    """Decide once, for all rows, how the answer is made. Raises BadSyntax for BINARY."""
     selected = session.open
     items: list[FetchItem] = list(asked.items)
+    if any(_is_binary(item) for item in items):
+        raise BadSyntax("BINARY is not offered")  # RFC 3516
     if uid and FetchAttribute.UID not in items:
         items.insert(0, FetchAttribute.UID)  # RFC 3501 §6.4.8
     if asked.changed_since is not None and FetchAttribute.MODSEQ not in items:
@@ -274,6 +337,7 @@ def render(asked: Fetch, session: Session, *, uid: bool) -> Rendering:
         needs_threads=FetchAttribute.THREADID in items,
         changed_since=asked.changed_since if asked.changed_since is not None else -1,
         tells_flags=FetchAttribute.FLAGS in items,
+        tells_modseq=FetchAttribute.MODSEQ in items,
     )
     makers: dict[FetchItem, tuple[bytes, Column]] = {
         FetchAttribute.UID: (b"UID %d", lambda c: c[_UID]),
@@ -301,6 +365,10 @@ def render(asked: Fetch, session: Session, *, uid: bool) -> Rendering:
     rendering.template = b"* %d FETCH (" + rendering.items + b")\r\n"
     rendering.needs_parse = bool(rendering.bodies) or any(i in _FROM_PARSE for i in plain)
     return rendering
+
+
+def _is_binary(item: FetchItem) -> bool:
+    return isinstance(item, FetchBinarySize) or (isinstance(item, FetchBody) and item.binary)
 
 
 def _date(at: int) -> bytes:

@@ -76,9 +76,9 @@ class Level(IntEnum):
 class Candidate:
     """A message that may match, with what has been read of it so far."""
 
-    placed: Brief
-    recent: bool = False
+    placed: Brief | Searched
     parsed: Searched | None = None
+    thread: int | None = None
     header: HeaderText | None = None
     found: Found | None = None
 
@@ -92,6 +92,7 @@ class About:
 
     view: View
     registry: Registry
+    recent: Sequence[Range]  # UIDs
     now: Instant
 
 
@@ -108,6 +109,9 @@ class Question:
     ranges: list[Range] = field(default_factory=list)
     """No message outside of these message numbers can match."""
     asks_modseq: bool = False
+    asks_thread: bool = False
+    asks_placed: bool = False
+    """A placement alone may decide: read that first."""
     keys: int = 0
     strings: int = 0
 
@@ -159,11 +163,16 @@ def _compiled(key: SearchKey, about: About, asked: Question) -> tuple[Level, Tes
             return Level.PARSED, _sent(_ORDER[when], day.toordinal() - EPOCH)
         case ThreadIdIs(name):
             asked.levels |= {Level.PLACED, Level.PARSED}
+            asked.asks_thread = True
             return Level.PARSED, _thread(_number(THREAD, name))
-        case All() | SequenceIn() | UidIn() | SaveDateSupported():
-            return Level.PLACED, _by_view(key, about)
+        case SequenceIn() | UidIn():
+            asked.asks_placed = True
+            return Level.PLACED, _among(_uids(key, about.view))
+        case All() | SaveDateSupported():
+            return Level.PLACED, lambda message: True
         case _:
             asked.levels.add(Level.PLACED)
+            asked.asks_placed = True
             asked.asks_modseq = asked.asks_modseq or isinstance(key, ModSeqFrom)
             return Level.PLACED, _placed(key, about)
 
@@ -215,12 +224,9 @@ def _not(test: Test) -> Test:
 # --- what the view and the placement answer -----------------------------------------------------
 
 
-def _by_view(key: SearchKey, about: About) -> Test:
-    ranges = _uids(key, about.view)
-    if ranges is None:
-        return lambda message: True
-    lows = [lo for lo, _ in ranges]
-    highs = [hi for _, hi in ranges]
+def _among(uids: Sequence[Range]) -> Test:
+    lows = [lo for lo, _ in uids]
+    highs = [hi for _, hi in uids]
 
     def test(message: Candidate) -> bool:
         at = bisect_right(lows, message.placed.uid) - 1
@@ -229,16 +235,12 @@ def _by_view(key: SearchKey, about: About) -> Test:
     return test
 
 
-def _uids(key: SearchKey, view: View) -> list[Range] | None:
-    """The UIDs that a key names; None for all."""
-    match key:
-        case SequenceIn(messages):
-            numbers = view.by_number(_resolved(messages, view.size))
-            return [(view.uid(lo), view.uid(hi)) for lo, hi in numbers]
-        case UidIn(messages):
-            return _resolved(messages, view.last_uid)
-        case _:
-            return None
+def _uids(key: SequenceIn | UidIn, view: View) -> list[Range]:
+    """The UIDs that a set names."""
+    if isinstance(key, UidIn):
+        return _resolved(key.messages, view.last_uid)
+    numbers = view.by_number(_resolved(key.messages, view.size))
+    return [(view.uid(lo), view.uid(hi)) for lo, hi in numbers]
 
 
 def _resolved(messages: SequenceSet, largest: int) -> list[Range]:
@@ -252,8 +254,7 @@ def _bounds(key: SearchKey, view: View) -> list[Range]:
     everything = [(1, view.size)] if view.size else []
     match key:
         case SequenceIn() | UidIn():
-            ranges = _uids(key, view)
-            return everything if ranges is None else view.by_uid(ranges)
+            return view.by_uid(_uids(key, view))
         case And(keys):
             bounds = everything
             for each in keys:
@@ -281,7 +282,7 @@ def _common(some: Sequence[Range], others: Sequence[Range]) -> list[Range]:
 def _placed(key: SearchKey, about: About) -> Test:
     match key:
         case HasFlag(flag):
-            return _flag(flag, about.registry)
+            return _flag(flag, about)
         case Larger(octets):
             return lambda message: message.placed.size > octets
         case Smaller(octets):
@@ -303,10 +304,10 @@ def _placed(key: SearchKey, about: About) -> Test:
             raise AssertionError(f"{key} is no key of a placement")
 
 
-def _flag(flag: str, registry: Registry) -> Test:
+def _flag(flag: str, about: About) -> Test:
     if flag.lower() == "\\recent":
-        return lambda message: message.recent
-    bit = registry.known((flag,))  # 0 for a keyword that nobody has set yet
+        return _among(sorted(about.recent))
+    bit = about.registry.known((flag,))  # 0 for a keyword that nobody has set yet
     return lambda message: message.placed.flags & bit != 0
 
 
@@ -336,7 +337,7 @@ def _number(letter: str, name: str) -> int:
 
 def _thread(number: int) -> Test:
     def test(message: Candidate) -> bool | None:
-        return message.parsed.thread == number if message.parsed is not None else None
+        return message.thread == number if message.thread is not None else None
 
     return test
 

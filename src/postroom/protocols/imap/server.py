@@ -112,6 +112,10 @@ class ImapConnection:
             raise ConnectionLost
         await self._connection.drain()
 
+    def abort(self) -> None:
+        if self._connection is not None:
+            self._connection.abort()
+
     # --- for the connection ----------------------------------------------------------------------
 
     def on_connected(self, connection: Connection) -> None:

@@ -79,6 +79,10 @@ class Output(Protocol):
 
     async def drain(self) -> None: ...
 
+    def abort(self) -> None:
+        """End the connection at once: what was begun cannot be finished."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Shared:

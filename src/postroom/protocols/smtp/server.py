@@ -252,8 +252,7 @@ class SmtpConnection:
         try:
             outcome = await session.intake.data(transit, seen, self._failure)
         finally:
-            session.transit = None
-            session.state = State.GREETED
+            session.reset()
         session.apply(outcome.verdict.action)
         return replies.of_verdict(outcome.verdict)
 

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from postroom.core.errors import LimitReached
 from postroom.domain.mailboxes import flags as bits
 from postroom.domain.mailboxes import messages, reading
 from postroom.domain.mailboxes.messages import FlagChange, Pick
@@ -15,6 +14,7 @@ from postroom.protocols.imap.session import Session, picks
 from postroom.protocols.imap.view import Range
 from postroom.store.sql import Row, Tx
 from postroom.wire.imap import (
+    BadSyntax,
     Command,
     Fetch,
     FetchAttribute,
@@ -32,9 +32,11 @@ async def fetch(session: Session, command: Command) -> None:
     uid = command.name == b"UID FETCH"
     asked = parse_uid_fetch(command.args) if uid else parse_fetch(command.args)
     if asked.vanished:
-        raise LimitReached("VANISHED needs QRESYNC, which is not offered")
+        raise BadSyntax("QRESYNC was not enabled")  # RFC 7162 §3.2.6
     selected = session.open
     ranges = session.ranges(asked.messages, uid=uid)
+    if asked.changed_since is not None:
+        ranges = await _changed(session, ranges, asked.changed_since)
     if asked.changed_since is not None or FetchAttribute.MODSEQ in asked.items:
         session.condstore = True  # RFC 7162 §3.1: CONDSTORE enabling commands
     rendering = render(asked, session, uid=uid)
@@ -44,12 +46,40 @@ async def fetch(session: Session, command: Command) -> None:
         missing += await _piece(session, rendering, (first, last), pick, seen)
         await session.output.drain()
         await asyncio.sleep(0)
+    if rendering.damaged:
+        await session.catch_up(expunge=session.may_expunge)
+        session.tell(command.tag, "NO", "Some messages could not be read", b"SERVERBUG")
+        return
     if missing and not uid and asked.changed_since is None:
         # RFC 5530 §3: what another session removed cannot be told before this command ends.
         await session.catch_up(expunge=False)
         session.tell(command.tag, "NO", "Some messages are gone already", b"EXPUNGEISSUED")
         return
     await session.finish(command, "Fetched")
+
+
+async def _changed(session: Session, ranges: Sequence[Range], since: int) -> list[Range]:
+    """Of the chosen messages those that changed after `since`: by the index of changes, so that
+    a client which comes back pays for what happened and not for what it has. RFC 7162 §3.1.4.1.
+    """
+    view, box = session.open.view, session.open.mailbox.id
+    changes = await session.shared.house.mail.read_much(reading.changes, box, since)
+    found: list[Range] = []
+    chosen = iter(ranges)
+    lo, hi = next(chosen, (0, 0))
+    for uid, _, _ in changes.flags:
+        number = view.number(uid)
+        while lo and hi < number:
+            lo, hi = next(chosen, (0, 0))
+        if not lo:
+            break
+        if not lo <= number:
+            continue
+        if found and found[-1][1] + 1 == number:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    return found
 
 
 async def _mark_seen(session: Session, asked: Fetch, pick: Pick) -> frozenset[int]:
@@ -70,7 +100,10 @@ async def _mark_seen(session: Session, asked: Fetch, pick: Pick) -> frozenset[in
         session.shared.clock.now(),
         session.actor,
     )
-    selected.own.add(done.modseq)
+    if done.groups:
+        selected.own.add(done.modseq)
+        # Told with the content: so a keyword that another session made is announced before.
+        session.announce(selected, await mail.read(bits.registry, box.account))
     return frozenset(uid for _, uids in done.groups for uid in uids)
 
 

@@ -92,7 +92,7 @@ def _create(
 
 
 async def delete(session: Session, command: Command) -> None:
-    """RFC 3501 §6.3.4. The mailbox that is open closes without a word."""
+    """RFC 3501 §6.3.4. If the mailbox is the one that is open, it closes: RFC 9051 §7.1."""
     asked = parse_delete(command.args)
     house = session.shared.house
     gone = await house.mail.write(
@@ -100,6 +100,7 @@ async def delete(session: Session, command: Command) -> None:
     )
     if session.selected is not None and session.selected.mailbox.id == gone.id:
         session.close_mailbox()
+        session.tell(None, "OK", "That mailbox is closed", b"CLOSED")
     await session.finish(command, "Deleted")
 
 
@@ -223,11 +224,15 @@ async def _write(
     session: Session, found: Iterable[Listed], lines: Callable[[Listed], bytes]
 ) -> None:
     pace = Pace(session.shared.clock)
+    held: list[bytes] = []
     for each in found:
-        session.write(lines(each))
+        held.append(lines(each))
         if pace.over:
+            session.write(b"".join(held))
+            held.clear()
             await session.output.drain()
             await pace.rest()
+    session.write(b"".join(held))
 
 
 def _list_line(kind: bytes, each: Listed) -> bytes:

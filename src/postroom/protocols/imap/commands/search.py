@@ -64,7 +64,7 @@ async def search(session: Session, command: Command) -> None:
     mail = session.shared.house.mail
     # Other sessions may have set keywords that this one has not been told of.
     registry = await mail.read(bits.registry, selected.mailbox.account)
-    about = About(selected.view, registry, session.shared.clock.now())
+    about = About(selected.view, registry, selected.recent, session.shared.clock.now())
     asked = question(wanted.key, about)
     if asked.asks_modseq:
         session.condstore = True  # RFC 7162 §3.1: a CONDSTORE enabling command
@@ -121,21 +121,21 @@ async def _by_view(session: Session, asked: Question, *, uid: bool) -> Hits:
 async def _piece(session: Session, asked: Question, pick: Pick) -> list[Candidate]:
     """What matches among some messages, each read as far as is needed to decide."""
     mail, box = session.shared.house.mail, session.open.mailbox.id
-    recent = session.open.recent
-    placed = [
-        Candidate(row, bool(recent) and any(lo <= row.uid <= hi for lo, hi in recent))
-        for row in await mail.read(reading.brief, box, pick)
-    ]
-    hits, left = await _sift(session, asked, placed)
-    if left and Level.PARSED in asked.levels:
-        uids = [each.placed.uid for each in left]
-        parsed = {row.uid: row for row in await mail.read(reading.searched, box, Pick.of(uids))}
-        known = [
-            Candidate(each.placed, each.recent, parsed[each.placed.uid])
-            for each in left
-            if each.placed.uid in parsed  # else it was removed between the two reads
-        ]
-        more, left = await _sift(session, asked, known)
+    hits: list[Candidate] = []
+    if asked.asks_placed or Level.PARSED not in asked.levels:
+        rows = await mail.read(reading.brief, box, pick)
+        hits, left = await _sift(session, asked, [Candidate(row) for row in rows])
+        if not left:
+            return hits
+        if len(left) < len(rows):
+            pick = Pick.of([each.placed.uid for each in left])
+    if Level.PARSED in asked.levels:
+        left = [Candidate(row, row) for row in await mail.read(reading.searched, box, pick)]
+        if asked.asks_thread:
+            threads = await mail.read(reading.threads_of, [each.placed.message for each in left])
+            for each in left:
+                each.thread = threads.get(each.placed.message)
+        more, left = await _sift(session, asked, left)
         hits += more
     blobs = session.shared.house.blobs
     if left and Level.HEADER in asked.levels:
@@ -147,8 +147,12 @@ async def _piece(session: Session, asked: Question, pick: Pick) -> list[Candidat
             verdicts = await mail.read_much(_by_content, blobs, asked, batch)
             hits += _those(batch, verdicts, True)
             await session.output.drain()
-    hits.sort(key=lambda each: each.placed.uid)
+    hits.sort(key=_uid)
     return hits
+
+
+def _uid(candidate: Candidate) -> int:
+    return candidate.placed.uid
 
 
 async def _sift(
@@ -237,15 +241,18 @@ def _read(tx: Tx, blobs: Blobs, message: Candidate, size: int) -> bytes | None:
 
 async def _tell(session: Session, hits: Hits) -> None:
     """The SEARCH response, one line of any length. RFC 3501 §7.2.5."""
-    session.write(b"* SEARCH")
+    held = [b"* SEARCH"]
     for start in range(0, len(hits.numbers), NUMBERS):
         if start:
+            session.write(b"".join(held))
+            held.clear()
             await session.output.drain()
             await asyncio.sleep(0)
-        session.write(b"".join([b" %d" % n for n in hits.numbers[start : start + NUMBERS]]))
+        held += [b" %d" % n for n in hits.numbers[start : start + NUMBERS]]
     if hits.modseqs:
-        session.write(b" (MODSEQ %d)" % max(hits.modseqs))
-    session.write(b"\r\n")
+        held.append(b" (MODSEQ %d)" % max(hits.modseqs))
+    held.append(b"\r\n")
+    session.write(b"".join(held))
 
 
 async def _extended(

@@ -6,11 +6,16 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from postroom.core.clock import Instant
 from postroom.core.errors import NotAllowed
-from postroom.domain.mailboxes import messages
+from postroom.domain.mailboxes import messages, reading
+from postroom.domain.mailboxes.change import begin
 from postroom.domain.mailboxes.flags import registry as read_registry
-from postroom.domain.mailboxes.messages import FlagChange, Flagged
+from postroom.domain.mailboxes.folders import Mailbox
+from postroom.domain.mailboxes.messages import FlagChange, Flagged, Pick
+from postroom.domain.mailboxes.reading import Changes
 from postroom.protocols.imap.session import Selected, Session, picks
+from postroom.store.sql import Tx
 from postroom.wire.imap import Command, Store, StoreMode, compress, parse_store
 
 LINES: Final = 1_000
@@ -32,29 +37,60 @@ async def store(session: Session, command: Command) -> None:
     wanted = _change(asked)
     ranges = session.ranges(asked.messages, uid=uid)
     failed: list[int] = []
-    mail = session.shared.house.mail
+    house, box = session.shared.house, selected.mailbox
+    known, alone = selected.view.stamp, True
+    foreign: set[int] = set()  # what others changed and this client has not heard of
     for _, pick in picks(selected.view, ranges, PIECE):
-        done = await mail.write(
-            messages.set_flags,
-            selected.mailbox.account,
-            selected.mailbox.id,
+        before, done = await house.mail.write(
+            _set,
+            box,
+            known,
             pick,
             wanted,
-            session.shared.clock.now(),
+            house.clock.now(),
             session.actor,
-            unchanged_since=asked.unchanged_since,
+            asked.unchanged_since,
         )
+        alone = alone and before.mailbox.modseq == known
+        known = before.mailbox.modseq
         if done.groups:
-            selected.own.add(done.modseq)
-        await _new_keywords(session, selected, wanted)
+            known = done.modseq
+            selected.own.add(known)
+        foreign.update(uid for uid, _, modseq in before.flags if modseq not in selected.own)
+        if foreign or selected.registry.missing(wanted.add):
+            # A keyword has to be announced before it is used.
+            session.announce(selected, await house.mail.read(read_registry, box.account))
         if session.condstore or not asked.silent:
             await _tell(session, selected, done, asked, uid=uid)
+        if asked.silent and foreign:
+            await _tell_foreign(session, selected, foreign, done)
         failed += done.failed
+    if alone:
+        session.caught_up(selected, known)
     code = None
     if failed:
         numbers = failed if uid else [n for n in map(selected.view.number, failed) if n]
         code = b"MODIFIED " + compress(numbers)  # RFC 7162 §3.1.3
     await session.finish(command, "Stored" if not failed else "Some were changed meanwhile", code)
+
+
+def _set(
+    tx: Tx,
+    box: Mailbox,
+    since: int,
+    pick: Pick,
+    wanted: FlagChange,
+    now: Instant,
+    actor: int,
+    unchanged_since: int | None,
+) -> tuple[Changes, Flagged]:
+    """Change flags; also what others did in the mailbox after `since`, before this."""
+    begin(tx, box.account)  # the lock: nothing comes between
+    before = reading.changes(tx, box.id, since)
+    done = messages.set_flags(
+        tx, box.account, box.id, pick, wanted, now, actor, unchanged_since=unchanged_since
+    )
+    return before, done
 
 
 def _change(asked: Store) -> FlagChange:
@@ -68,12 +104,28 @@ def _change(asked: Store) -> FlagChange:
             return FlagChange(add=kept, replace=True)
 
 
-async def _new_keywords(session: Session, selected: Selected, wanted: FlagChange) -> None:
-    """A keyword that is new to the account has to be announced before it is used."""
-    if selected.registry.missing(wanted.add):
-        mail = session.shared.house.mail
-        registry = await mail.read(read_registry, selected.mailbox.account)
-        session.announce(selected, registry)
+async def _tell_foreign(
+    session: Session, selected: Selected, foreign: set[int], done: Flagged
+) -> None:
+    """.SILENT is silent of what its client knows, and not of what others changed meanwhile:
+    our own change hides theirs from the look at the end. RFC 3501 §6.4.6.
+    """
+    await session.write_lines(
+        [
+            session.flags_line(selected, uid, bits, done.modseq)
+            for bits, uids in done.groups
+            for uid in uids
+            if uid in foreign
+        ]
+    )
+
+
+async def _tell_same(session: Session, selected: Selected, uids: Sequence[int]) -> None:
+    """Messages that had the flags already, each with its own modseq."""
+    mail, box = session.shared.house.mail, selected.mailbox.id
+    for piece in messages.pieces(uids, LINES):
+        rows = await mail.read(reading.flags, box, Pick.of(piece))
+        await session.write_lines([session.flags_line(selected, *row) for row in rows])
 
 
 async def _tell(
@@ -84,6 +136,9 @@ async def _tell(
         if asked.silent and not changed:
             continue
         for bits, uids in groups:
+            if session.condstore and not changed:
+                await _tell_same(session, selected, uids)  # RFC 7162 §3.1: with MODSEQ
+                continue
             for piece in _alike(selected, uids):
                 parts = []
                 if not asked.silent:

@@ -1,0 +1,201 @@
+"""COPY, MOVE, EXPUNGE, UID EXPUNGE. RFC 3501 §6.4.3, §6.4.7, RFC 4315, RFC 6851."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from postroom.core.clock import Instant
+from postroom.domain.mailboxes import reading
+from postroom.store.units import UNIT_ROWS, Database
+from postroom.testing.imap import Reply, numbers_of
+from tests.protocols.imap.serving import ANN, SMALL, Room, message
+
+THEN = Instant(1_700_000_000_000)
+
+
+def copied(reply: Reply) -> tuple[object, list[int], list[int]]:
+    """COPYUID's validity, source and target."""
+    data = reply.code_data("COPYUID")
+    assert data is not None, reply
+    validity, source, target = data
+    return validity, numbers_of(source), numbers_of(target)
+
+
+@pytest.mark.parametrize("verb", ["COPY", "MOVE"])
+@pytest.mark.parametrize("uid", [False, True])
+async def test_messages_arrive_with_all_that_is_theirs(
+    room_both: Room, verb: str, uid: bool
+) -> None:
+    raws = [message(subject=f"n{n}", body=b"z" * n) for n in range(5)]
+    stored = await room_both.deliver(*raws, flags=("\\Flagged", "$Mark"), at=THEN)
+    await room_both.deliver(SMALL, path="Archive")
+    before = {row.uid: row for row in await room_both.rows()}
+    client = await room_both.client()
+    chosen = [stored[0].uid, stored[2].uid, stored[3].uid]
+    text = f"{chosen[0]},{chosen[1]}:{chosen[2]}" if uid else "1,3:4"
+    reply = await client.command(f"{'UID ' if uid else ''}{verb} {text} Archive")
+    assert reply.ok, reply
+    target = await room_both.box("Archive")
+    assert copied(reply) == (target.uidvalidity, chosen, [2, 3, 4])
+    rows = {row.uid: row for row in await room_both.rows("Archive")}
+    for old, new in zip(chosen, (2, 3, 4), strict=True):
+        kept = ("flags", "size", "received_at", "blob", "message")
+        assert [getattr(rows[new], k) for k in kept] == [getattr(before[old], k) for k in kept]
+    left = await room_both.stored()
+    if verb == "COPY":
+        assert list(left) == [each.uid for each in stored]
+        assert reply.numbers("EXPUNGE") == []
+    else:
+        assert list(left) == [stored[1].uid, stored[4].uid]
+        assert reply.numbers("EXPUNGE") == [4, 3, 1]
+        # RFC 6851 §4.3: the code first, in an untagged OK.
+        assert [each.name for each in reply.untagged] == [b"OK", b"EXPUNGE", b"EXPUNGE", b"EXPUNGE"]
+        assert reply.code is None
+    assert (await client.command("NOOP")).untagged == []
+    assert (await client.command("SELECT Archive")).numbers("EXISTS") == [4]
+    fetched = (await client.command("FETCH 2:* BODY.PEEK[]")).fetched()
+    assert [items["BODY[]"] for items in fetched.values()] == [raws[0], raws[2], raws[3]]
+
+
+@pytest.mark.parametrize("verb", ["COPY", "UID COPY", "MOVE", "UID MOVE"])
+async def test_a_target_that_is_not_there_may_be_made(room: Room, verb: str) -> None:
+    await room.deliver(SMALL)
+    client = await room.client()
+    reply = await client.command(f"{verb} 1 Nowhere")
+    assert (reply.kind, reply.code) == ("NO", "TRYCREATE")
+    assert (await client.command("CREATE Nowhere")).ok
+    reply = await client.command(f"{verb} 1 Nowhere")
+    assert reply.ok
+    assert copied(reply)[1:] == ([1], [1])
+
+
+@pytest.mark.parametrize("verb", ["UID COPY", "UID MOVE", "UID EXPUNGE"])
+async def test_uids_that_do_not_exist_are_passed_over(room: Room, verb: str) -> None:
+    stored = await room.deliver(SMALL, SMALL)
+    client = await room.client()
+    await room.remove([stored[0].uid])
+    target = "" if verb == "UID EXPUNGE" else " Sent"
+    for text in ("77:99", f"{stored[0].uid}"):
+        reply = await client.command(f"{verb} {text}{target}")
+        assert reply.ok
+        assert reply.code_data("COPYUID") is None
+    assert list(await room.stored()) == [stored[1].uid]
+    assert (await room.box("Sent")).total == 0
+
+
+@pytest.mark.parametrize("line", ["COPY 3 Sent", "MOVE 1:3 Sent", "COPY 1", "COPY x Sent"])
+async def test_what_cannot_be_copied_is_bad(room: Room, line: str) -> None:
+    await room.deliver(SMALL, SMALL)
+    client = await room.client()
+    assert (await client.command(line)).kind == "BAD"
+    assert (await room.box("Sent")).total == 0
+
+
+async def test_a_copy_within_the_mailbox_is_a_second_message(room: Room) -> None:
+    await room.deliver(SMALL)
+    client = await room.client()
+    reply = await client.command("COPY 1 INBOX")
+    assert copied(reply)[1:] == ([1], [2])
+    assert reply.numbers("EXISTS") == [2]
+    reply = await client.command("MOVE 1 INBOX")
+    assert (reply.kind, reply.code) == ("NO", "CANNOT")
+
+
+async def test_over_quota_nothing_is_copied_however_many(room: Room) -> None:
+    """More than fit one unit: what the first units placed is taken back."""
+    count = 2 * UNIT_ROWS + 500
+    await room.fill(count)
+    used = await room.house.mail.read(reading.usage, room.accounts[ANN])
+    await room.configure("quota.messages", used[1] + count - 1, room.quota())
+    client = await room.client()
+    reply = await client.command("COPY 1:* Archive", patience=20)
+    assert (reply.kind, reply.code) == ("NO", "OVERQUOTA")
+    assert (await room.box("Archive")).total == 0
+    assert await room.house.mail.read(reading.usage, room.accounts[ANN]) == used
+    assert (await client.command("MOVE 1:* Archive", patience=20)).ok  # costs no room
+    assert (await room.box("Archive")).total == count
+
+
+async def test_many_messages_are_copied_and_moved_with_their_uids(room: Room) -> None:
+    count = 2 * UNIT_ROWS + 500
+    await room.fill(count)
+    client = await room.client()
+    reply = await client.command("COPY 1:* Archive", patience=20)
+    assert copied(reply)[1:] == (list(range(1, count + 1)), list(range(1, count + 1)))
+    reply = await client.command("UID MOVE 1:* Archive", patience=20)
+    assert copied(reply)[1:] == (
+        list(range(1, count + 1)),
+        list(range(count + 1, 2 * count + 1)),
+    )
+    assert reply.numbers("EXPUNGE") == list(range(count, 0, -1))
+    assert (await room.box()).total == 0
+
+
+# --- expunging -----------------------------------------------------------------------------------
+
+
+async def test_expunge_removes_what_is_flagged_and_keeps_it_recoverable(room_both: Room) -> None:
+    stored = await room_both.deliver(*[SMALL] * 6)
+    uids = [each.uid for each in stored]
+    client, other = await room_both.client(), await room_both.client(worker=1)
+    assert (await client.command("STORE 2,4:5 +FLAGS.SILENT (\\Deleted)")).ok
+    reply = await client.command("EXPUNGE")
+    assert reply.ok
+    assert reply.numbers("EXPUNGE") == [5, 4, 2]
+    assert list(await room_both.stored()) == [uids[0], uids[2], uids[5]]
+    account = room_both.accounts[ANN]
+    kept = await room_both.house.mail.read(reading.recoverable, account, 100)
+    assert sorted(each.uid for each in kept) == [uids[1], uids[3], uids[4]]
+    assert all(each.until > room_both.house.clock.now() for each in kept)
+    assert all(each.path == "INBOX" for each in kept)
+    reply = await other.command("NOOP")
+    assert reply.numbers("EXPUNGE") == [5, 4, 2]
+    assert (await client.command("EXPUNGE")).untagged == []
+
+
+async def test_uid_expunge_removes_only_the_named_ones_that_are_flagged(room: Room) -> None:
+    stored = await room.deliver(*[SMALL] * 5)
+    uids = [each.uid for each in stored]
+    client = await room.client()
+    await client.command("STORE 1,3,5 +FLAGS.SILENT (\\Deleted)")
+    reply = await client.command(f"UID EXPUNGE {uids[1]}:{uids[2]}")
+    assert reply.numbers("EXPUNGE") == [3]
+    assert list(await room.stored()) == [uids[0], uids[1], uids[3], uids[4]]
+
+
+async def test_many_expunges_are_told_with_numbers_that_hold(room: Room) -> None:
+    count = UNIT_ROWS + 700
+    await room.fill(count)
+    client = await room.client()
+    await room.flag(range(1, count, 2), add=("\\Deleted",))
+    reply = await client.command("EXPUNGE", patience=20)
+    left = list(range(1, count + 1))
+    for number in reply.numbers("EXPUNGE"):
+        del left[number - 1]
+    assert left == list(await room.stored()) == list(range(2, count + 1, 2))
+
+
+@pytest.mark.parametrize("line", ["EXPUNGE", "UID EXPUNGE 1:*", "CLOSE"])
+async def test_a_flag_that_is_taken_back_in_time_saves_the_message(
+    room: Room, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    """Between the look at what is flagged and the unit that removes it."""
+    stored = await room.deliver(SMALL, SMALL)
+    both = [each.uid for each in stored]
+    await room.flag(both, add=("\\Deleted",))
+    client = await room.client()
+    database = type(room.house.mail)
+    write: Any = database.write
+    saved: list[int] = []
+
+    async def later(self: Database, *args: Any, **kwargs: Any) -> Any:
+        if not saved:
+            saved.append(both[0])
+            await room.flag(saved, remove=("\\Deleted",))
+        return await write(self, *args, **kwargs)
+
+    monkeypatch.setattr(database, "write", later)
+    assert (await client.command(line)).ok
+    assert list(await room.stored()) == both[:1]

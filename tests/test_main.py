@@ -1,0 +1,163 @@
+"""The command `postroom`, as a process: without a server, with one, and after it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from postroom.server import house
+from postroom.server.instance import Layout
+
+SRC = str(Path(__file__).parents[1] / "src")
+PROGRAM = [sys.executable, "-m", "postroom"]
+ENV = {**os.environ, "PYTHONPATH": SRC}
+
+
+def postroom(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PROGRAM, *words], env=ENV, input=stdin, capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    """A data directory with empty stores and no server."""
+    layout = Layout(str(tmp_path / "data"))
+    layout.create()
+    house.migrate(layout, house.read_bootstrap(layout))
+    return layout.root
+
+
+def test_without_a_store_nothing_is_made(tmp_path: Path) -> None:
+    done = postroom("domain", "list", "--data", str(tmp_path / "none"))
+    assert done.returncode == 1
+    assert "There is no store in" in done.stderr
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_stopped_server_is_administered_directly(data: str) -> None:
+    made = postroom("--data", data, "domain", "create", "example.org", "--json")
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["domain"] == "example.org"
+    assert made.stderr == ""
+    again = postroom("domain", "create", "example.org", f"--data={data}")
+    assert (again.returncode, again.stdout) == (1, "")
+    assert postroom("domain", "create", "not a domain", "--data", data).returncode == 2
+
+
+def test_without_a_command_it_is_misuse() -> None:
+    for words in ((), ("--json",), ("--data", "x"), ("--data",)):
+        assert postroom(*words).returncode == 2
+    assert "serve" in postroom("--help").stdout
+
+
+def test_a_reader_that_goes_away_is_no_crash(data: str) -> None:
+    with subprocess.Popen(
+        [*PROGRAM, "settings", "list", "--json", "--data", data],
+        env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as listing:  # fmt: skip
+        assert listing.stdout is not None
+        assert listing.stderr is not None
+        listing.stdout.close()
+        assert "Traceback" not in listing.stderr.read()
+
+
+def test_ready_waits_no_longer_than_it_was_told(tmp_path: Path) -> None:
+    done = postroom("ready", "--timeout", "0.2", "--data", str(tmp_path / "none"))
+    assert (done.returncode, done.stderr) == (1, "")
+    assert postroom("--data", str(tmp_path), "ready", "--timeout", "soon").returncode == 2
+
+
+def test_serve_refuses_what_it_cannot_do(tmp_path: Path) -> None:
+    done = postroom("serve", "--data", str(tmp_path), "--workers", "0", "--port-offset", "20000")
+    assert done.returncode == 2
+    assert "Workers are from 1" in done.stderr
+    assert postroom("serve", "--sparkle").returncode == 2
+    assert "--port-offset" in postroom("serve", "--help").stdout
+
+
+def _free_offset() -> int:
+    """An offset at which nobody listens on the port for SMTP."""
+    for offset in range(30_000 + os.getpid() % 500 * 10, 40_000, 1_000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", 25 + offset))
+            except OSError:
+                continue
+            return offset
+    raise RuntimeError("every port is taken")
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A server that `postroom serve` has just made."""
+    data = str(tmp_path / "fresh")
+    options = ["--port-offset", str(_free_offset()), "--bind", "127.0.0.1", "--workers", "2"]
+    with subprocess.Popen(
+        [*PROGRAM, "--data", data, "serve", *options, "--domain", "first.example"],
+        env=ENV, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    ) as server:  # fmt: skip
+        ready = postroom("ready", "--timeout", "30", "--data", data)
+        if ready.returncode:
+            server.kill()
+            assert server.stdout is not None
+            raise AssertionError(server.stdout.read())
+        try:
+            yield data, server
+        finally:
+            server.kill()
+
+
+def test_a_running_server_is_administered_through_its_socket(
+    served: tuple[str, subprocess.Popen[str]],
+) -> None:
+    data, server = served
+    status = json.loads(postroom("status", "--json", "--data", data).stdout)
+    assert status["state"] == "ready"
+    assert [worker["state"] for worker in status["workers"]] == ["ready", "ready"]
+    assert "admin.operations" in status["metrics"]
+    made = postroom(
+        "account", "create", "ann@first.example", "--password-stdin", "--data", data,
+        stdin="correct horse\n",
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    assert postroom("account", "show", "bob@first.example", "--data", data).returncode == 1
+    assert postroom("settings", "set", "smtp.max_hops", "x", "--data", data).returncode == 2
+    server.send_signal(signal.SIGTERM)
+    said, _ = server.communicate(timeout=40)
+    assert server.returncode == 0
+    assert "admin@first.example" in said
+    assert "correct horse" not in said
+    assert "operation performed" in said
+    # And now without it: the same command, the same answer.
+    listed = json.loads(postroom("account", "list", "--json", "--data", data).stdout)
+    assert [each["address"] for each in listed] == ["admin@first.example", "ann@first.example"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another")
+def test_root_leaves_nothing_behind_that_the_server_could_not_open() -> None:
+    nobody = pwd.getpwnam("nobody")
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        layout = Layout(folder)
+        layout.create()
+        house.migrate(layout, house.read_bootstrap(layout))
+        for path in (folder, *map(str, Path(folder).rglob("*"))):
+            os.chown(path, nobody.pw_uid, nobody.pw_gid)
+        made = postroom("domain", "create", "example.org", "--data", folder)
+        if "cannot read" in made.stderr:
+            # Python lies where that user may not look: then nothing is done at all.
+            assert (made.returncode, made.stdout) == (2, "")
+        else:
+            assert made.returncode == 0, made.stderr
+        owners = {path.name: path.stat().st_uid for path in Path(folder).rglob("*")}
+        assert set(owners.values()) == {nobody.pw_uid}, owners
