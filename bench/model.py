@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
@@ -10,6 +10,8 @@ from statistics import median
 from typing import Protocol
 
 import psutil
+
+from postroom.testing.corpus import average_10k
 
 DOMAIN = "bench.example"
 ACCOUNTS = tuple(f"user{number}@{DOMAIN}" for number in range(10))
@@ -22,10 +24,36 @@ class BenchError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a listener is, on loopback."""
+    """Where a listener is, on loopback; `tls` if a handshake comes first."""
 
     host: str
     port: int
+    tls: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """What an INBOX is filled with: `count` messages, the same octets for every target."""
+
+    account: str
+    count: int
+    seed: int
+    small: bool = False  # of about 400 octets; else the 10 KB corpus
+
+    def messages(self) -> Iterator[bytes]:
+        """The messages, made as they are asked for."""
+        return small_messages(self.count) if self.small else average_10k(self.count, self.seed)
+
+
+def small_messages(count: int) -> Iterator[bytes]:
+    """Messages of about 400 octets: what is measured is their number."""
+    for number in range(count):
+        yield (
+            b"From: Ann <ann@example.org>\r\nTo: Bob <bob@example.net>\r\n"
+            b"Subject: Note %d\r\nDate: Mon, 12 Jan 2026 08:00:00 +0000\r\n"
+            b"Message-ID: <%d@example.org>\r\nMIME-Version: 1.0\r\n"
+            b"Content-Type: text/plain; charset=us-ascii\r\n\r\n" % (number, number)
+        ) + b"A short note.\r\n" * 10
 
 
 class Target(Protocol):
@@ -33,8 +61,8 @@ class Target(Protocol):
 
     name: str
     smtp: Endpoint | None
-    imap: Endpoint | None
-    imaps: Endpoint | None
+    imap: Endpoint | None  # where a client signs in: with TLS, unless the target's name says plain
+    imap_plain: Endpoint | None  # where a client is greeted without TLS
 
     def missing(self) -> str | None:
         """Why this target cannot run here, or None."""
@@ -48,8 +76,14 @@ class Target(Protocol):
     def stop(self) -> None:
         """End every process that `start` began; safe to call twice."""
 
+    def resume(self) -> None:
+        """Start again on the stores that `stop` left; return once every listener accepts."""
+
     def restart_cold(self) -> None:
         """Stop, drop this target's files from the page cache, start on the same stores."""
+
+    def fill(self, filling: Filling) -> None:
+        """Put the messages into the account's INBOX, the quickest honest way; not measured."""
 
     def settle(self) -> None:
         """Wait until accepted mail has left the queue and nothing runs in the background."""
@@ -72,10 +106,10 @@ class Options:
     directory: Path | None = None  # where targets keep their files; None is the system's choice
 
     @classmethod
-    def make(cls, quick: bool, repeats: int | None) -> Options:
+    def make(cls, quick: bool, repeats: int | None, seconds: float | None = None) -> Options:
         if quick:
-            return cls(True, repeats or 3, 2.5, 10_000, 20_000, 500)
-        return cls(False, repeats or 5, 10.0, 10_000, 200_000, 500)
+            return cls(True, repeats or 3, seconds or 2.5, 10_000, 20_000, 500)
+        return cls(False, repeats or 5, seconds or 10.0, 10_000, 200_000, 500)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import resource
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Event
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -17,8 +19,16 @@ Result = TypeVar("Result")
 _PATIENCE = 600.0  # s; a run that takes longer hangs
 
 
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """How a load without an end of its own and its parent speak while it runs."""
+
+    ready: Event  # the load: all is under way
+    stop: Event  # the parent: enough
+
+
 class Apart(Generic[Plan, Result]):
-    """A child that waits to run `function(plan)`; leaving the block ends it."""
+    """A child that runs `function(plan)` at once; leaving the block ends it."""
 
     def __init__(self, function: Callable[[Plan], Result], plan: Plan) -> None:
         # spawn, not fork: the child must not inherit the parent's heap or its descriptors.
@@ -38,10 +48,14 @@ class Apart(Generic[Plan, Result]):
         trace: TracebackType | None,
     ) -> None:
         self._ours.close()
-        self._process.join(5)
+        self._process.join(0 if kind is not None else 5)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
+
+    def ended(self, seconds: float) -> bool:
+        """Whether the load ends within so many seconds."""
+        return self._ours.poll(seconds)
 
     def result(self) -> Result:
         """Wait for the result. Raises BenchError with what went wrong in the child."""
@@ -54,6 +68,12 @@ class Apart(Generic[Plan, Result]):
         if isinstance(outcome, str):
             raise BenchError(outcome)
         return outcome
+
+
+def signals() -> Signals:
+    """A fresh pair, to be put into the plan of a child."""
+    context = multiprocessing.get_context("spawn")
+    return Signals(context.Event(), context.Event())
 
 
 def run_apart(function: Callable[[Plan], Result], plan: Plan) -> Result:

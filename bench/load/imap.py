@@ -9,6 +9,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterable, Iterator
+from functools import cache
 
 from bench.model import BenchError, Endpoint
 
@@ -30,11 +31,10 @@ class Imap:
         to: Endpoint,
         user: str | None = None,
         password: str = "",
-        tls: ssl.SSLContext | None = None,
     ) -> None:
         plain = socket.create_connection((to.host, to.port), timeout=_TIMEOUT)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket = plain if tls is None else tls.wrap_socket(plain, server_hostname=to.host)
+        self._socket = insecure_tls().wrap_socket(plain) if to.tls else plain
         self._number = 0
         self._buffer = bytearray(_BUFFER)
         greeting = self._socket.recv(4096)
@@ -159,8 +159,9 @@ def _require_ok(response: bytes, tag: bytes) -> None:
         raise BenchError(f"not OK: {last!r}")
 
 
+@cache
 def insecure_tls() -> ssl.SSLContext:
-    """A context for self-signed certificates on loopback, as cheap for the client as can be."""
+    """A context for self-signed certificates on loopback; one for all connections."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

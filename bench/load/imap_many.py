@@ -14,7 +14,7 @@ from typing import cast
 import uvloop
 
 from bench.load.apart import own_cpu
-from bench.load.imap import METADATA, ends_with_tagged
+from bench.load.imap import METADATA, ends_with_tagged, insecure_tls
 from bench.model import BenchError, Endpoint
 from postroom.testing.corpus import average_10k
 
@@ -94,7 +94,10 @@ class _Run:
             user = plan.users[number % len(plan.users)]
             commands = self._mixed(Random(plan.seed + number)) if plan.mixed else self._appends()
             make = partial(_Connection, self, user, commands)
-            _, connection = await loop.create_connection(make, plan.to.host, plan.to.port)
+            tls = insecure_tls() if plan.to.tls else None
+            _, connection = await loop.create_connection(
+                make, plan.to.host, plan.to.port, ssl=tls
+            )
             connections.append(connection)
         gate = asyncio.ensure_future(self._gate.wait())
         await asyncio.wait((gate, self._done), return_when=asyncio.FIRST_COMPLETED)

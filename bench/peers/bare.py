@@ -14,7 +14,7 @@ from typing import cast
 import psutil
 import uvloop
 
-from bench.model import BenchError, Endpoint
+from bench.model import BenchError, Endpoint, Filling
 from bench.peers.process import Daemon, free_endpoint
 
 _WORKERS = 2
@@ -29,7 +29,7 @@ class Bare:
         self._daemons: list[Daemon] = []
         self.smtp: Endpoint | None = None
         self.imap: Endpoint | None = None
-        self.imaps: Endpoint | None = None
+        self.imap_plain: Endpoint | None = None
 
     def missing(self) -> str | None:
         """It needs nothing."""
@@ -50,8 +50,16 @@ class Bare:
             daemon.stop()
         self._daemons.clear()
 
+    def resume(self) -> None:
+        """Not offered: it keeps nothing."""
+        raise BenchError("the bare responder has no store")
+
     def restart_cold(self) -> None:
         """Not offered: it keeps nothing."""
+        raise BenchError("the bare responder has no store")
+
+    def fill(self, filling: Filling) -> None:
+        """Not offered, for the same reason."""
         raise BenchError("the bare responder has no store")
 
     def settle(self) -> None:

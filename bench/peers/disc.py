@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.model import BenchError, Endpoint
+from bench.model import BenchError, Endpoint, Filling
 
 
 class Disc:
@@ -20,7 +20,7 @@ class Disc:
     name = "disc"
     smtp: Endpoint | None = None
     imap: Endpoint | None = None
-    imaps: Endpoint | None = None
+    imap_plain: Endpoint | None = None
 
     def __init__(self) -> None:
         self._directory: Path | None = None
@@ -43,8 +43,16 @@ class Disc:
     def stop(self) -> None:
         """Nothing runs."""
 
+    def resume(self) -> None:
+        """Not offered: nothing is kept."""
+        raise BenchError("the disc has no store")
+
     def restart_cold(self) -> None:
         """Not offered: nothing is read."""
+        raise BenchError("the disc has no store")
+
+    def fill(self, filling: Filling) -> None:
+        """Not offered, for the same reason."""
         raise BenchError("the disc has no store")
 
     def settle(self) -> None:

@@ -2,8 +2,9 @@
 
 Left as shipped: one process for each sign-in and each session, caching decisions,
 `mail_fsync=optimized` (flag changes are not synced). Changed: limits on the number of processes
-and on connections of one user, since all load comes from one address. Variants change the
-storage format or set `mail_fsync=always`, and their names say so.
+and on connections of one user, since all load comes from one address. Clients sign in over TLS,
+as they do at Postroom, which takes no password without it. Variants change the storage format,
+set `mail_fsync=always` or sign in without TLS, and their names say so.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from pathlib import Path
 
 import psutil
 
-from bench.model import ACCOUNTS, PASSWORD, Endpoint
+from bench.load.imap import Imap
+from bench.model import ACCOUNTS, PASSWORD, Endpoint, Filling
 from bench.peers.certificate import write_certificate
 from bench.peers.process import Daemon, forget_pages, free_endpoint
 
@@ -81,15 +83,20 @@ protocol lmtp {{
 class Dovecot:
     """Dovecot with one storage format."""
 
-    def __init__(self, storage: str = "sdbox", fsync: str = "optimized") -> None:
+    def __init__(
+        self, storage: str = "sdbox", fsync: str = "optimized", *, plain: bool = False
+    ) -> None:
         self.name = f"dovecot-{storage}" + ("" if fsync == "optimized" else f"-{fsync}")
+        self.name += "-plain" if plain else ""
+        self._plain = plain
         self._storage = storage
         self._fsync = fsync
         self._daemon: Daemon | None = None
         self._root: Path | None = None
         self.smtp: Endpoint | None = None
         self.imap: Endpoint | None = None
-        self.imaps: Endpoint | None = None
+        self.imap_plain: Endpoint | None = None
+        self._imaps: Endpoint | None = None
 
     @property
     def lmtp(self) -> Path:
@@ -109,7 +116,8 @@ class Dovecot:
         self._root = root = directory / "dovecot"
         (root / "home").mkdir(parents=True)
         shutil.chown(root / "home", "mail", "mail")
-        self.imap, self.imaps = free_endpoint(), free_endpoint()
+        self.imap_plain, self._imaps = free_endpoint(), free_endpoint(tls=True)
+        self.imap = self.imap_plain if self._plain else self._imaps
         write_certificate(root / "cert.pem", root / "key.pem")
         (root / "users").write_text("".join(f"{user}:{PASSWORD}\n" for user in ACCOUNTS))
         (root / "dovecot.conf").write_text(
@@ -117,11 +125,11 @@ class Dovecot:
                 root=root,
                 format=self._storage,
                 fsync=self._fsync,
-                imap=self.imap.port,
-                imaps=self.imaps.port,
+                imap=self.imap_plain.port,
+                imaps=self._imaps.port,
             )
         )
-        self._run()
+        self.resume()
 
     def stop(self) -> None:
         """SIGTERM stops the master and its children."""
@@ -134,7 +142,15 @@ class Dovecot:
         self.stop()
         if self._root is not None:
             forget_pages(self._root / "home")
-        self._run()
+        self.resume()
+
+    def fill(self, filling: Filling) -> None:
+        """APPEND, many messages to a round trip."""
+        if self.imap_plain is None:
+            raise RuntimeError("not started")
+        client = Imap(self.imap_plain, filling.account, PASSWORD)
+        client.append_all(b"INBOX", filling.messages())
+        client.close()
 
     def settle(self) -> None:
         """Dovecot does nothing in the background."""
@@ -143,12 +159,13 @@ class Dovecot:
         """The master and its children."""
         return self._daemon.processes() if self._daemon else []
 
-    def _run(self) -> None:
-        if self._root is None or self.imap is None or self.imaps is None:
+    def resume(self) -> None:
+        """Start on the configuration and the stores that are there."""
+        if self._root is None or self.imap_plain is None or self._imaps is None:
             raise RuntimeError("not started")
         command = [_program() or "dovecot", "-F", "-c", str(self._root / "dovecot.conf")]
         self._daemon = Daemon(command, self._root / "output.log")
-        self._daemon.wait_for(self.imap, self.imaps)
+        self._daemon.wait_for(self.imap_plain, self._imaps)
 
 
 def _program() -> str | None:

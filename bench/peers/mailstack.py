@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.model import Endpoint
+from bench.model import Endpoint, Filling
 from bench.peers.dovecot import Dovecot
 from bench.peers.postfix import Postfix
 
@@ -21,7 +21,7 @@ class MailStack:
         self._postfix: Postfix | None = None
         self.smtp: Endpoint | None = None
         self.imap: Endpoint | None = None
-        self.imaps: Endpoint | None = None
+        self.imap_plain: Endpoint | None = None
 
     def missing(self) -> str | None:
         """Why one of both cannot run here, or None."""
@@ -33,7 +33,7 @@ class MailStack:
         self._postfix = Postfix(f"lmtp:unix:{self._dovecot.lmtp}")
         self._postfix.start(directory)
         self.smtp = self._postfix.smtp
-        self.imap, self.imaps = self._dovecot.imap, self._dovecot.imaps
+        self.imap, self.imap_plain = self._dovecot.imap, self._dovecot.imap_plain
 
     def stop(self) -> None:
         """End both."""
@@ -41,9 +41,19 @@ class MailStack:
             self._postfix.stop()
         self._dovecot.stop()
 
+    def resume(self) -> None:
+        """Start both again."""
+        self._dovecot.resume()
+        if self._postfix is not None:
+            self._postfix.resume()
+
     def restart_cold(self) -> None:
         """Restart the half that has stores."""
         self._dovecot.restart_cold()
+
+    def fill(self, filling: Filling) -> None:
+        """Fill the half that has mailboxes."""
+        self._dovecot.fill(filling)
 
     def settle(self) -> None:
         """Wait until Postfix's queue is empty."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.model import DOMAIN, BenchError, Endpoint
+from bench.model import DOMAIN, BenchError, Endpoint, Filling
 from bench.peers.process import Daemon, free_endpoint, wait_until
 
 _QUEUES = ("maildrop", "incoming", "active", "deferred")
@@ -83,7 +83,7 @@ class Postfix:
         self._root: Path | None = None
         self.smtp: Endpoint | None = None
         self.imap: Endpoint | None = None
-        self.imaps: Endpoint | None = None
+        self.imap_plain: Endpoint | None = None
 
     def missing(self) -> str | None:
         """Why Postfix cannot run here, or None."""
@@ -107,7 +107,13 @@ class Postfix:
         )
         (root / "conf/main.cf").write_text(main)
         (root / "conf/master.cf").write_text(_MASTER.format(port=self.smtp.port))
-        self._daemon = Daemon(_postfix(root, "start-fg"), root / "output.log")
+        self.resume()
+
+    def resume(self) -> None:
+        """Start on the configuration and the queues that are there."""
+        if self._root is None or self.smtp is None:
+            raise RuntimeError("not started")
+        self._daemon = Daemon(_postfix(self._root, "start-fg"), self._root / "output.log")
         self._daemon.wait_for(self.smtp)
 
     def stop(self) -> None:
@@ -120,6 +126,10 @@ class Postfix:
     def restart_cold(self) -> None:
         """Not offered: no workload opens Postfix's stores."""
         raise BenchError("Postfix has no store to reopen")
+
+    def fill(self, filling: Filling) -> None:
+        """Not offered: it holds no mailboxes."""
+        raise BenchError("Postfix has no mailboxes")
 
     def settle(self) -> None:
         """Wait until no queue holds a message."""

@@ -538,9 +538,9 @@ def test_composing_refuses_what_has_no_address() -> None:
 def _best(run: Callable[[], object]) -> float:
     best = float("inf")
     for _ in range(2):
-        start = time.perf_counter()
+        start = time.thread_time()
         run()
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.thread_time() - start)
     return best
 
 

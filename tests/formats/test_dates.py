@@ -146,10 +146,10 @@ def test_near_dates_never_raise(text: str) -> None:
 
 @pytest.mark.parametrize("unit", [b"(", b"()", b"1:", b"1 ", b"+", b"a", b"2010-10-12", b"jan "])
 def test_long_input_costs_no_more_than_short(unit: bytes) -> None:
-    start = time.perf_counter()
+    start = time.thread_time()
     for _ in range(20):
         dates.parse_date(unit * 500_000)
-    assert time.perf_counter() - start < 2
+    assert time.thread_time() - start < 2
 
 
 def test_offsets_of_seconds_become_whole_minutes_and_the_instant_stays() -> None:

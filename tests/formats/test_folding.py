@@ -40,9 +40,9 @@ def test_what_does_not(some: str, other: str) -> None:
 @pytest.mark.parametrize("unit", ["\u0301\u0316", "\U0001d165\u0301", "\u0f71\u0f72"])
 def test_a_flood_of_marks_costs_no_more_than_its_length(unit: str) -> None:
     text = "a" + unit * 100_000
-    started = time.perf_counter()
+    started = time.thread_time()
     assert fold(text) == text.casefold(), "what no language writes is compared as it is"
-    assert time.perf_counter() - started < 1, "the library alone needs a minute"
+    assert time.thread_time() - started < 1, "the library alone needs a minute"
 
 
 def test_thirty_marks_in_a_row_are_still_text() -> None:

@@ -155,9 +155,9 @@ def test_agrees_with_the_stdlib(lines: list[bytes], newline: bytes) -> None:
 def _best(run: Callable[[], object]) -> float:
     best = float("inf")
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.thread_time()
         run()
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.thread_time() - start)
     return best
 
 
@@ -353,10 +353,10 @@ def test_the_main_value_is_lower_case_without_blanks() -> None:
 
 def test_a_flood_of_sections_is_cut_at_128() -> None:
     value = b"a/b; " + b"; ".join(b"name*%d=x" % n for n in range(100_000))
-    start = time.perf_counter()
+    start = time.thread_time()
     assert headers.parameterised(value)[1] == {"name": "x" * 128}
     assert len(headers.raw_parameters(value)[1]) == 128
-    assert time.perf_counter() - start < 0.1
+    assert time.thread_time() - start < 0.1
 
 
 @given(st.binary(max_size=200))

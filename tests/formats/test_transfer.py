@@ -175,9 +175,9 @@ def test_a_limit_gives_the_start(encoding: str, data: bytes, limit: int) -> None
 
 def test_a_limit_saves_the_work() -> None:
     body = transfer.encode_base64(bytes(30_000_000))
-    start = time.perf_counter()
+    start = time.thread_time()
     assert len(transfer.decode(body, "base64", limit=100)) == 100
-    assert time.perf_counter() - start < 0.05
+    assert time.thread_time() - start < 0.05
 
 
 @pytest.mark.parametrize(
@@ -199,9 +199,9 @@ def test_time_is_linear(encoding: str, unit: bytes) -> None:
         data = unit * count
         best = float("inf")
         for _ in range(3):
-            start = time.perf_counter()
+            start = time.thread_time()
             transfer.decode(data, encoding)
-            best = min(best, time.perf_counter() - start)
+            best = min(best, time.thread_time() - start)
         return best
 
     assert seconds(200_000) < 30 * seconds(20_000) + 0.01

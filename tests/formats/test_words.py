@@ -137,9 +137,9 @@ def test_time_is_linear(unit: bytes) -> None:
         data = unit * (size // len(unit))
         best = float("inf")
         for _ in range(3):
-            start = time.perf_counter()
+            start = time.thread_time()
             words.decode_words(data)
-            best = min(best, time.perf_counter() - start)
+            best = min(best, time.thread_time() - start)
         return best
 
     assert seconds(300_000) < 30 * seconds(30_000) + 0.01

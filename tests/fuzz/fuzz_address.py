@@ -38,10 +38,10 @@ SECONDS_PER_BYTE = 2e-5
 
 def one_input(data: bytes) -> None:
     """Raises AssertionError where a property breaks."""
-    start = time.perf_counter()
+    start = time.thread_time()
     _strict(data)
     _lenient(data)
-    taken = time.perf_counter() - start
+    taken = time.thread_time() - start
     assert taken < SECONDS_FIXED + SECONDS_PER_BYTE * len(data), f"{taken:.3f} s"
 
 

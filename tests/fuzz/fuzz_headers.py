@@ -23,14 +23,14 @@ SECONDS_PER_BYTE = 2e-5
 
 def one_input(data: bytes) -> None:
     """Raises AssertionError where a property breaks."""
-    start = time.perf_counter()
+    start = time.thread_time()
     _scan(data)
     _parameters(data)
     _compose(data)
     found = dates.parse_date(data)
     if found is not None:
         assert dates.parse_date(dates.format_date(found).encode("ascii")) == found
-    taken = time.perf_counter() - start
+    taken = time.thread_time() - start
     assert taken < SECONDS_FIXED + SECONDS_PER_BYTE * len(data), f"{taken:.3f} s"
 
 

@@ -26,13 +26,13 @@ SECONDS_PER_BYTE = 2e-5
 
 def one_input(data: bytes) -> None:
     """Raises AssertionError where a property breaks."""
-    start = time.perf_counter()
+    start = time.thread_time()
     _words(data)
     for label in LABELS:
         charsets.decode(data, label).encode("utf-8")
     for encoding in ENCODINGS:
         _transfer(data, encoding)
-    taken = time.perf_counter() - start
+    taken = time.thread_time() - start
     assert taken < SECONDS_FIXED + SECONDS_PER_BYTE * len(data), f"{taken:.3f} s"
 
 

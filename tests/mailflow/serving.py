@@ -238,9 +238,3 @@ def message(
         f"Message-ID: {message_id}\r\nDate: Thu, 1 Jan 2026 00:00:00 +0000\r\n"
     )
     return head.encode() + fields + b"\r\n" + body
-
-
-def without_trace_fields(content: bytes, sent: bytes) -> bytes:
-    """What lies in the mailbox from the sent message on; fails if that is not its end."""
-    assert content.endswith(sent), f"{content[-200:]!r} does not end with what was sent"
-    return content[: -len(sent)]

@@ -7,7 +7,6 @@ import hashlib
 import pytest
 
 from postroom.core.errors import Status
-from postroom.core.settings import Place, Scope
 from postroom.domain.directory import people
 from postroom.formats.address import parse_mailbox
 from postroom.store.blobs import ROW_LIMIT, SPOOL_LIMIT
@@ -17,10 +16,6 @@ from tests.mailflow.serving import DOMAIN, OTHER, Mx, message
 BOB = f"bob@{DOMAIN}"
 EVE = f"eve@{DOMAIN}"
 ANN = "ann@elsewhere.example"
-
-
-def own(account: int) -> Place:
-    return Place(Scope.ACCOUNT, str(account))
 
 
 # --- content ------------------------------------------------------------------------------------

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
-from tests.stores import stores
+from tests.tables import (
+    postgres_emptied,
+    postgres_tables,
+    sqlite_emptied,
+    sqlite_template,
+    stores,
+)
 
-__all__ = ["stores"]
+__all__ = ["postgres_emptied", "postgres_tables", "sqlite_emptied", "sqlite_template", "stores"]

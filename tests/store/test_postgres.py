@@ -103,7 +103,8 @@ async def test_a_deadlock_is_run_again(db: PostgresDatabase, told: list[object])
         tx.after(who)
 
     await asyncio.gather(db.write(lock, "a", 1, 2), db.write(lock, "b", 2, 1))
-    assert sorted(runs.values()) == [1, 2]
+    assert min(runs.values()) == 1
+    assert max(runs.values()) > 1
     texts = await db.read(lambda tx: [tx.one(INTACT, id=n) for n in (1, 2)])
     assert texts == [("b",), ("a",)]
     assert sorted(map(str, told[2:])) == ["a", "b"], "a rerun tells once"

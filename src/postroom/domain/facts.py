@@ -59,6 +59,7 @@ class CrowdFact(Fact):
 
     name: ClassVar[str] = "crowd"
     accepted: int
+    accounts: int  # that the accepted ones lead to, some perhaps more than once
     refused: int  # in the whole connection
 
 

@@ -162,7 +162,8 @@ class Intake:
             # `<Postmaster>` without a domain is ours. RFC 5321 §4.5.1.
             address = replace(address, domain=self._house.default_domain)
         recipient = Recipient(address, notify=notify, orcpt=orcpt, facts=Facts(transit.facts))
-        crowd = CrowdFact(len(transit.recipients), transit.visit.refused)
+        accounts = sum(len(each.destinations) for each in transit.recipients)
+        crowd = CrowdFact(len(transit.recipients), accounts, transit.visit.refused)
         recipient.facts.put(crowd)
         phase = self._phases.rcpt
         policy = transit.policy

@@ -40,6 +40,7 @@ from postroom.server.sockets import Sockets
 GRACE: Final = 29.0  # seconds to drain before the kill: the whole stop stays under 30
 DEATHS: Final = 5  # so many deaths of a worker ...
 WINDOW: Final = 60.0  # ... in so many seconds, and it is given up
+AGAIN: Final = 1.0  # seconds until a status that could not be written is tried again
 RELOAD: Final = 5.0  # seconds after which a reload counts as done whoever has not answered
 
 OnDeath: TypeAlias = Callable[[int, int, int], None]
@@ -101,6 +102,7 @@ class Supervisor:
         self._kill_at: float | None = None  # set while stopping
         self._killed = False
         self._reloaded_by: float | None = None  # set while reloading
+        self._publish_at: float | None = None  # set while the disk refuses the status
         self._beat = self._notify.watchdog / 4 if self._notify.watchdog is not None else None
         self._beat_at = 0.0
         self._listeners = sockets.describe()
@@ -151,7 +153,7 @@ class Supervisor:
     def _patience(self) -> float | None:
         """Seconds until something is due; None: nothing is."""
         kill_at = None if self._killed else self._kill_at
-        due = [at for at in (kill_at, self._reloaded_by) if at is not None]
+        due = [at for at in (kill_at, self._reloaded_by, self._publish_at) if at is not None]
         if self._beat is not None:
             due.append(self._beat_at)
         return max(0.0, min(due) - self._clock()) if due else None
@@ -178,6 +180,8 @@ class Supervisor:
         ):
             self._reloaded_by = None
             self._announce()
+        if self._publish_at is not None and now >= self._publish_at:
+            self._publish()
         if self._beat is not None and now >= self._beat_at:
             self._beat_at = now + self._beat
             if self._all_answer(now, 2 * self._beat):
@@ -363,8 +367,17 @@ class Supervisor:
         return f"{serving} of {len(self._workers)} workers serve"
 
     def _publish(self) -> None:
+        """Tell who asks. A disk that refuses it is no reason to end: it is tried again."""
         workers = tuple(WorkerStatus(w.index, w.pid, w.state.value, w.died) for w in self._workers)
-        self._instance.publish(ServerStatus(os.getpid(), self._state(), self._listeners, workers))
+        status = ServerStatus(os.getpid(), self._state(), self._listeners, workers)
+        try:
+            self._instance.publish(status)
+        except OSError as error:
+            if self._publish_at is None:
+                _log.error("status not written", error=str(error))
+            self._publish_at = self._clock() + AGAIN
+        else:
+            self._publish_at = None
 
     def _remove_unix_sockets(self) -> None:
         for bound in self._sockets.shared:

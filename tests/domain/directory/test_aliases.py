@@ -141,9 +141,9 @@ def test_a_hostile_local_part_costs_little(town: Town) -> None:
     """RCPT is asked by strangers: five stars and 64 octets must not be five nested loops."""
     for n in range(20):
         alias(town, f"*a*a*a*a*?b{n}@a.test", "ann@a.test")
-    started = time.perf_counter()
+    started = time.thread_time()
     assert accounts(town, "a" * 64 + "@a.test") == []
-    assert time.perf_counter() - started < 0.3
+    assert time.thread_time() - started < 0.3
     assert accounts(town, "a" * 60 + "b1@a.test") == ["ann@a.test"]
 
 

@@ -85,6 +85,8 @@ class Machine(RuleBasedStateMachine):
         self.doomed: list[Box] = []
         self.views: list[View] = []
         self.town.store.events.clear()
+        for path, count in (("INBOX", 4), ("Archive", 2)):
+            self._append(self.boxes[path], [letter()] * count, frozenset(), Quota())
 
     # --- shorthands -----------------------------------------------------------------------
 
@@ -97,17 +99,21 @@ class Machine(RuleBasedStateMachine):
             box.modseq = self.modseq
         return self.modseq
 
-    def box(self, data: st.DataObject, label: str = "box") -> Box:
-        return self.boxes[data.draw(st.sampled_from(sorted(self.boxes)), label=label)]
+    def box(self, data: st.DataObject, label: str = "box", *, any_box: bool = False) -> Box:
+        """One of the mailboxes; of those with messages, unless any will do."""
+        full = sorted(path for path, box in self.boxes.items() if box.placed)
+        paths = sorted(self.boxes) if any_box or not full else full
+        return self.boxes[data.draw(st.sampled_from(paths), label=label)]
 
     def pick(self, data: st.DataObject, box: Box) -> tuple[Pick, list[int]]:
-        """A choice and the UIDs of the model that it means."""
-        top = box.uidnext + 1
+        """A choice and the UIDs of the model that it means; some choices hold what is gone."""
+        uids = [*box.placed, 1, box.uidnext]
+        one = st.sampled_from(uids)
         if data.draw(st.booleans(), label="a range"):
-            first, last = sorted(data.draw(st.tuples(*[st.integers(1, top)] * 2), label="range"))
+            first, last = sorted(data.draw(st.tuples(one, one), label="range"))
             pick = Pick(first, last)
             return pick, [uid for uid in box.placed if first <= uid <= last]
-        listed = sorted(data.draw(st.sets(st.integers(1, top), min_size=1, max_size=4)))
+        listed = sorted(data.draw(st.sets(one, min_size=1, max_size=4), label="list"))
         return Pick.of(listed), [uid for uid in listed if uid in box.placed]
 
     def used(self) -> tuple[int, int]:
@@ -118,30 +124,33 @@ class Machine(RuleBasedStateMachine):
 
     @rule(data=st.data(), flags=flag_sets, count=st.integers(1, 3), tight=st.booleans())
     def append(self, data: st.DataObject, flags: frozenset[str], count: int, tight: bool) -> None:
-        box = self.box(data)
+        box = self.box(data, any_box=True)
         raw = letter(body=b"x" * data.draw(st.integers(0, 50)))
-        new = [self.town.new(raw, tuple(sorted(flags))) for _ in range(count)]
         octets, number = self.used()
-        quota = Quota(octets + count * len(raw) - 1, 0) if tight else Quota(0, number + count)
-        args = (messages.append, self.account, box.id, new, quota, NOW, 1)
+        full = Quota(octets + count * len(raw) - 1, 0)
         try:
-            stored = self.run(*args)
+            quota = full if tight else Quota(0, number + count)
+            self._append(box, [raw] * count, flags, quota)
         except OverQuota:
             assert tight
             return
         assert not tight
+
+    def _append(self, box: Box, raws: list[bytes], flags: frozenset[str], quota: Quota) -> None:
+        new = [self.town.new(raw, tuple(sorted(flags))) for raw in raws]
+        stored = self.run(messages.append, self.account, box.id, new, quota, NOW, 1)
         modseq = self.changed(box)
-        assert [s.uid for s in stored] == list(range(box.uidnext, box.uidnext + count))
+        assert [s.uid for s in stored] == list(range(box.uidnext, box.uidnext + len(new)))
         for one, (_, message) in zip(stored, new, strict=True):
-            box.placed[one.uid] = Placed(message.id, flags, modseq, len(raw))
-        box.uidnext += count
+            box.placed[one.uid] = Placed(message.id, flags, modseq, message.size)
+        box.uidnext += len(new)
 
     @rule(
         data=st.data(),
         add=flag_sets,
         remove=flag_sets,
         replace=st.booleans(),
-        back=st.none() | st.integers(0, 6),
+        back=st.none() | st.none() | st.integers(0, 6),
     )
     def set_flags(
         self,
@@ -179,7 +188,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(data=st.data(), tight=st.booleans())
     def copy(self, data: st.DataObject, tight: bool) -> None:
-        box, target = self.box(data), self.box(data, "target")
+        box, target = self.box(data), self.box(data, "target", any_box=True)
         pick, uids = self.pick(data, box)
         quota = Quota(messages=max(1, self.used()[1] + len(uids) - tight))
         try:
@@ -205,7 +214,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def move(self, data: st.DataObject) -> None:
-        box, target = self.box(data), self.box(data, "target")
+        box, target = self.box(data), self.box(data, "target", any_box=True)
         pick, uids = self.pick(data, box)
         done = self.run(messages.move, self.account, box.id, target.id, pick, NOW, 1)
         self._placed(box, target, uids, done)
@@ -252,7 +261,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(data=st.data(), new=paths)
     def rename(self, data: st.DataObject, new: str) -> None:
-        old = self.box(data).path
+        old = self.box(data, any_box=True).path
         try:
             self.run(folders.rename, self.account, old, new, self.town.ids, NOW, 1)
         except (AlreadyExists, NotAllowed) as error:
@@ -275,7 +284,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def delete(self, data: st.DataObject) -> None:
-        box = self.box(data)
+        box = self.box(data, any_box=True)
         try:
             self.run(folders.delete, self.account, box.path, NOW, 1)
         except (InUse, NotAllowed) as error:

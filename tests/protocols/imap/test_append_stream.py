@@ -55,7 +55,7 @@ def test_a_message_with_honest_line_ends_is_kept_octet_for_octet(
 @pytest.mark.parametrize("unit", [b"\r", b"\n", b"\r\n", b"\n\r", b"\r\r\n"])
 def test_repair_is_linear_in_the_message(unit: bytes) -> None:
     whole = unit * (8_000_000 // len(unit))
-    started = time.perf_counter()
+    started = time.thread_time()
     made = streamed([whole[at : at + 50_000] for at in range(0, len(whole), 50_000)])
-    assert time.perf_counter() - started < 4
+    assert time.thread_time() - started < 4
     assert made.count(b"\r\n") * 2 == len(made)

@@ -109,9 +109,9 @@ def test_only_inbox_at_the_top_has_no_case() -> None:
 @pytest.mark.parametrize("unit", ["*a", "%a", "*%a", "a%*a"])
 def test_a_hostile_pattern_costs_no_more_than_its_length(unit: str) -> None:
     pattern = Pattern(unit * (4096 // len(unit)) + "b")
-    started = time.perf_counter()
+    started = time.thread_time()
     assert not pattern.matches("a" * 8000)
-    assert time.perf_counter() - started < 2, "a matcher that goes back would need years"
+    assert time.thread_time() - started < 2, "a matcher that goes back would need years"
 
 
 def test_patterns_longer_than_any_name_are_refused() -> None:

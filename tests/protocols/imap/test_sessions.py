@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
-from postroom.testing.imap import Follower, ImapClient, Reply, fetches, flags_of
+from postroom.testing.imap import Follower, ImapClient, Reply, flags_of
 from postroom.wire.imap import Response, Untagged
 from tests.protocols.imap.serving import SMALL, Room, message
 
@@ -33,7 +33,6 @@ class Actor:
         self.name = name
         self.condstore = condstore
         self.known = Follower()
-        self.highest = 0
 
     @property
     def size(self) -> int:
@@ -49,10 +48,6 @@ class Actor:
         return reply
 
     def hear(self, responses: Sequence[Response]) -> None:
-        for _, items in fetches(responses):
-            if self.condstore and "FLAGS" in items and "UID" in items:
-                # Only an answer to a FETCH that did not ask for it may come without.
-                self.highest = max(self.highest, 1)
         self.known.hear(responses)
 
     async def open(self) -> None:
@@ -63,7 +58,7 @@ class Actor:
 
     async def learn(self) -> None:
         """UIDs and flags of messages that were announced by their number alone."""
-        missing = self.known.unknown("FLAGS")
+        missing = sorted({*self.known.unknown("FLAGS"), *self.known.unknown("UID")})
         if missing:
             await self.say(
                 f"FETCH {missing[0]}:{missing[-1]} (UID FLAGS MODSEQ)"
@@ -122,9 +117,9 @@ class Actor:
 
     async def expunge_some(self) -> None:
         await self.learn()
-        uids = [self.known.messages[n - 1].get("UID") for n in self.chosen()] if self.size else []
+        uids = [uid for n in self.chosen() if (uid := self.known.messages[n - 1].get("UID"))]
         if uids:
-            await self.say(f"UID EXPUNGE {','.join(map(str, filter(None, uids)))}")
+            await self.say(f"UID EXPUNGE {','.join(map(str, uids))}")
 
     async def move(self) -> None:
         if self.size > 20:

@@ -531,13 +531,13 @@ def test_any_octets_give_a_value_or_a_mail_error(octets: bytes) -> None:
     ],
 )
 def test_hostile_arguments_cost_little(argument: bytes) -> None:
-    before = time.perf_counter()
+    before = time.thread_time()
     for _ in range(20):
         try:
             parse_mail(argument)
         except MailError:
             continue
-    assert time.perf_counter() - before < 0.2
+    assert time.thread_time() - before < 0.2
 
 
 # --- xtext ----------------------------------------------------------------------------------

@@ -495,12 +495,12 @@ def test_hostile_data_costs_linear_time(unit: bytes) -> None:
     block = unit * (65_536 // len(unit))
     receiver = Receiver()
     receiver.expect_data()
-    before = time.perf_counter()
+    before = time.thread_time()
     for _ in range(32):
         receiver.feed(block)
         while receiver.next() is not None:
             pass
-    assert time.perf_counter() - before < 1.0
+    assert time.thread_time() - before < 1.0
     assert data_goes_on(receiver)
 
 
@@ -511,12 +511,12 @@ def data_goes_on(receiver: Receiver) -> bool:
 
 def test_many_small_pieces_cost_linear_time() -> None:
     receiver = Receiver()
-    before = time.perf_counter()
+    before = time.thread_time()
     for _ in range(65_536):
         receiver.feed(b"x")
     receiver.expect_data()
     assert receiver.next() == DataChunk(b"x" * 65_536)
-    assert time.perf_counter() - before < 1.0
+    assert time.thread_time() - before < 1.0
 
 
 # --- BDAT -----------------------------------------------------------------------------------

@@ -243,9 +243,9 @@ def test_the_largest_reply_passes() -> None:
 
 
 def test_a_reply_that_drips_costs_linear_time() -> None:
-    before = time.perf_counter()
+    before = time.thread_time()
     assert len(read(b"250 " + b"x" * 4000 + b"\r\n", 1)) == 1
-    assert time.perf_counter() - before < 0.5
+    assert time.thread_time() - before < 0.5
 
 
 TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=80).map(str.strip)

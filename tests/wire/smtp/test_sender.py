@@ -355,7 +355,7 @@ def test_long_lines_are_told_to_the_sender() -> None:
 def test_hostile_messages_cost_linear_time(unit: bytes) -> None:
     block = unit * (65_536 // len(unit))
     stuffer = DotStuffer()
-    before = time.perf_counter()
+    before = time.thread_time()
     for _ in range(32):
         stuffer.feed(block)
-    assert time.perf_counter() - before < 1.0
+    assert time.thread_time() - before < 1.0

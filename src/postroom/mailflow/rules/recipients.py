@@ -7,6 +7,7 @@ from postroom.domain.facts import CrowdFact, PeerFact, RecipientFact, RoomFact
 from postroom.domain.policy import Policy
 from postroom.domain.transit import Action, Facts, Recipient, Verdict, refuse
 from postroom.mailflow.settings import SmtpSettings
+from postroom.store.units import UNIT_ROWS
 
 
 def crowd(facts: Facts, policy: Policy, to: Recipient | None) -> Verdict | None:
@@ -16,8 +17,12 @@ def crowd(facts: Facts, policy: Policy, to: Recipient | None) -> Verdict | None:
     """
     seen = facts.get(CrowdFact)
     limit = policy.of(SmtpSettings).max_recipients
-    if seen is None or seen.accepted < limit:
+    if seen is None or (seen.accepted < limit and seen.accounts < UNIT_ROWS):
         return None
+    if seen.accepted < limit:
+        # Aliases of many: one unit holds them all, and a unit is bounded.
+        why = f"the recipients so far lead to {seen.accounts} accounts"
+        return refuse("crowd", TooMany("Too many recipients at once"), why, code=452)
     return refuse(
         "crowd",
         TooMany("Too many recipients at once"),
