@@ -31,6 +31,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="of " + ", ".join(names))
     parser.add_argument("--quick", action="store_true", help="short rounds, smaller mailboxes")
     parser.add_argument("--repeats", type=int, metavar="N", help="rounds (5; 3 with --quick)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="of each run (10; 2.5 quick)")
     parser.add_argument("--target", action="append", default=[], help="only these; may be repeated")
     parser.add_argument("--directory", type=Path, help="where targets keep their files")
     parser.add_argument("--json", action="store_true", help="machine-readable, raw values included")
@@ -44,10 +45,12 @@ def main(arguments: list[str]) -> int:
         parser.error(f"no workload {', '.join(unknown)}; there are {', '.join(names)}")
     if given.repeats is not None and given.repeats < 1:
         parser.error("--repeats must be at least 1")
+    if given.seconds is not None and not given.seconds > 0:
+        parser.error("--seconds must be above 0")
     # SIGTERM must unwind the stack that ends the servers, as an interrupt does.
     signal.signal(signal.SIGTERM, _terminated)
     options = replace(
-        Options.make(given.quick, given.repeats),
+        Options.make(given.quick, given.repeats, given.seconds),
         only=frozenset(given.target),
         directory=given.directory,
     )

@@ -82,8 +82,8 @@ class Target(Protocol):
     def restart_cold(self) -> None:
         """Stop, drop this target's files from the page cache, start on the same stores."""
 
-    def fill(self, filling: Filling) -> None:
-        """Put the messages into the account's INBOX, the quickest honest way; not measured."""
+    def fill(self, *fillings: Filling) -> None:
+        """Put the messages into the accounts' INBOXes, the quickest honest way; not measured."""
 
     def settle(self) -> None:
         """Wait until accepted mail has left the queue and nothing runs in the background."""

@@ -95,9 +95,7 @@ class _Run:
             commands = self._mixed(Random(plan.seed + number)) if plan.mixed else self._appends()
             make = partial(_Connection, self, user, commands)
             tls = insecure_tls() if plan.to.tls else None
-            _, connection = await loop.create_connection(
-                make, plan.to.host, plan.to.port, ssl=tls
-            )
+            _, connection = await loop.create_connection(make, plan.to.host, plan.to.port, ssl=tls)
             connections.append(connection)
         gate = asyncio.ensure_future(self._gate.wait())
         await asyncio.wait((gate, self._done), return_when=asyncio.FIRST_COMPLETED)

@@ -58,7 +58,7 @@ class Bare:
         """Not offered: it keeps nothing."""
         raise BenchError("the bare responder has no store")
 
-    def fill(self, filling: Filling) -> None:
+    def fill(self, *fillings: Filling) -> None:
         """Not offered, for the same reason."""
         raise BenchError("the bare responder has no store")
 

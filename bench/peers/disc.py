@@ -51,7 +51,7 @@ class Disc:
         """Not offered: nothing is read."""
         raise BenchError("the disc has no store")
 
-    def fill(self, filling: Filling) -> None:
+    def fill(self, *fillings: Filling) -> None:
         """Not offered, for the same reason."""
         raise BenchError("the disc has no store")
 

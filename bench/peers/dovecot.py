@@ -144,13 +144,14 @@ class Dovecot:
             forget_pages(self._root / "home")
         self.resume()
 
-    def fill(self, filling: Filling) -> None:
+    def fill(self, *fillings: Filling) -> None:
         """APPEND, many messages to a round trip."""
         if self.imap_plain is None:
             raise RuntimeError("not started")
-        client = Imap(self.imap_plain, filling.account, PASSWORD)
-        client.append_all(b"INBOX", filling.messages())
-        client.close()
+        for filling in fillings:
+            client = Imap(self.imap_plain, filling.account, PASSWORD)
+            client.append_all(b"INBOX", filling.messages())
+            client.close()
 
     def settle(self) -> None:
         """Dovecot does nothing in the background."""

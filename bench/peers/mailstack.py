@@ -51,9 +51,9 @@ class MailStack:
         """Restart the half that has stores."""
         self._dovecot.restart_cold()
 
-    def fill(self, filling: Filling) -> None:
+    def fill(self, *fillings: Filling) -> None:
         """Fill the half that has mailboxes."""
-        self._dovecot.fill(filling)
+        self._dovecot.fill(*fillings)
 
     def settle(self) -> None:
         """Wait until Postfix's queue is empty."""

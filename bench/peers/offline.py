@@ -32,7 +32,7 @@ class OfflinePlan:
     """What to put where; `data` is the directory of a server that does not run."""
 
     data: str
-    filling: Filling
+    fillings: tuple[Filling, ...]
 
 
 def fill_offline(plan: OfflinePlan) -> int:
@@ -45,16 +45,20 @@ def fill_offline(plan: OfflinePlan) -> int:
 
 async def _fill(plan: OfflinePlan) -> int:
     async with open_house(Layout(plan.data)) as house:
-        account, box = await house.mail.read(_inbox, plan.filling.account)
-        contents = plan.filling.messages()
-        count = 0
-        while made := await _made(house, islice(contents, UNIT)):
-            now = house.clock.now()
-            await house.mail.write_much(
-                messages.append, account, box, tuple(made), UNLIMITED, now, account
-            )
-            count += len(made)
-        return count
+        return sum([await _fill_one(house, filling) for filling in plan.fillings])
+
+
+async def _fill_one(house: MailHouse, filling: Filling) -> int:
+    account, box = await house.mail.read(_inbox, filling.account)
+    contents = filling.messages()
+    count = 0
+    while made := await _made(house, islice(contents, UNIT)):
+        now = house.clock.now()
+        await house.mail.write_much(
+            messages.append, account, box, tuple(made), UNLIMITED, now, account
+        )
+        count += len(made)
+    return count
 
 
 def _inbox(tx: Tx, address: str) -> tuple[int, int]:

@@ -127,7 +127,7 @@ class Postfix:
         """Not offered: no workload opens Postfix's stores."""
         raise BenchError("Postfix has no store to reopen")
 
-    def fill(self, filling: Filling) -> None:
+    def fill(self, *fillings: Filling) -> None:
         """Not offered: it holds no mailboxes."""
         raise BenchError("Postfix has no mailboxes")
 

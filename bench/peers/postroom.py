@@ -14,7 +14,7 @@ import psutil
 from bench.load.apart import run_apart
 from bench.model import ACCOUNTS, DOMAIN, PASSWORD, BenchError, Endpoint, Filling
 from bench.peers.offline import OfflinePlan, fill_offline
-from bench.peers.process import Daemon, forget_pages, wait_until
+from bench.peers.process import Daemon, cpu, forget_pages, wait_until
 from postroom.admin.client import call
 from postroom.core.errors import MailError
 from postroom.server.instance import Layout, wait_ready
@@ -79,10 +79,10 @@ class Postroom:
         forget_pages(Path(self._layout().root))
         self.resume()
 
-    def fill(self, filling: Filling) -> None:
+    def fill(self, *fillings: Filling) -> None:
         """Stop, append through the domain functions, start again."""
         self.stop()
-        run_apart(fill_offline, OfflinePlan(self._layout().root, filling))
+        run_apart(fill_offline, OfflinePlan(self._layout().root, fillings))
         self.resume()
 
     def settle(self) -> None:
@@ -118,19 +118,9 @@ class Postroom:
         return Layout(str(self._root / "data"))
 
     def _quiet(self) -> bool:
-        before, began = self._cpu(), time.monotonic()
+        before, began = cpu(self.processes()), time.monotonic()
         time.sleep(0.4)
-        return self._cpu() - before < (time.monotonic() - began) / 20
-
-    def _cpu(self) -> float:
-        used = 0.0
-        for process in self.processes():
-            try:
-                times = process.cpu_times()
-            except psutil.NoSuchProcess:
-                continue
-            used += times.user + times.system
-        return used
+        return cpu(self.processes()) - before < (time.monotonic() - began) / 20
 
 
 def _free_offset() -> int:

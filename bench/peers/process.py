@@ -119,6 +119,18 @@ def _files(directory: Path) -> Iterator[Path]:
                 yield path
 
 
+def cpu(processes: list[psutil.Process]) -> float:
+    """Seconds of CPU that the processes and their children that ended have used."""
+    used = 0.0
+    for process in processes:
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        used += times.user + times.system + times.children_user + times.children_system
+    return used
+
+
 def memory(processes: list[psutil.Process]) -> tuple[int, int]:
     """(PSS, RSS) of the processes in octets; PSS shares out what they share."""
     pss = rss = 0

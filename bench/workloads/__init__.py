@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bench.model import Workload
 from bench.workloads.floors import Fsync
-from bench.workloads.footprint import Huge, Idle
+from bench.workloads.footprint import Huge, Idle, Startup
+from bench.workloads.hostile import Hostile
 from bench.workloads.imap_many import Append, Mixed
 from bench.workloads.imap_one import Read
 from bench.workloads.smtp import Accept, Deliver, Paced, Shares
@@ -22,4 +23,6 @@ WORKLOADS: tuple[Workload, ...] = (
     Mixed(),
     Idle(),
     Huge(),
+    Startup(),
+    Hostile(),
 )

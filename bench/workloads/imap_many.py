@@ -5,13 +5,10 @@ from __future__ import annotations
 from functools import partial
 
 from bench.load.apart import run_apart
-from bench.load.imap import Imap
 from bench.load.imap_many import ImapPlan, ImapResult, run_imap
 from bench.model import (
     ACCOUNTS,
     PASSWORD,
-    BenchError,
-    Endpoint,
     Goal,
     Measure,
     Options,
@@ -22,12 +19,14 @@ from bench.model import (
 )
 from bench.peers.dovecot import Dovecot
 from bench.peers.postroom import Postroom
+from bench.workloads.opening import imap_of, sign_in
 from postroom.testing.corpus import average_10k
 
 _CONNECTIONS = (1, 10, 50)
 _TARGETS = (
     Postroom,
     Dovecot,
+    partial(Dovecot, plain=True),
     partial(Dovecot, "maildir"),
     partial(Dovecot, "sdbox", "always"),
 )
@@ -97,15 +96,10 @@ class Mixed:
         return {"imap-mixed": sample, "imap-mixed-p99": Sample(p99)}
 
 
-def _imap(target: Target) -> Endpoint:
-    if target.imap is None:
-        raise BenchError("no IMAP listener")
-    return target.imap
-
-
 def _fill(target: Target, messages: int) -> None:
-    for number, user in enumerate(ACCOUNTS):
-        client = Imap(_imap(target), user, PASSWORD)
+    """Over IMAP: the mailboxes are small, and both sides' caches are as after such mail."""
+    for number in range(len(ACCOUNTS)):
+        client = sign_in(target, number)
         client.append_all(b"INBOX", average_10k(messages, 700 + number))
         client.close()
 
@@ -114,7 +108,7 @@ def _plan(
     target: Target, options: Options, connections: int, seed: int, *, mixed: bool
 ) -> ImapPlan:
     return ImapPlan(
-        _imap(target),
+        imap_of(target),
         ACCOUNTS,
         PASSWORD,
         connections,

@@ -10,6 +10,7 @@ from bench.model import (
     ACCOUNTS,
     PASSWORD,
     BenchError,
+    Filling,
     Goal,
     Measure,
     Options,
@@ -19,7 +20,7 @@ from bench.model import (
 )
 from bench.peers.dovecot import Dovecot
 from bench.peers.postroom import Postroom
-from postroom.testing.corpus import average_10k
+from bench.workloads.opening import imap_of, sign_in
 
 _PEER = "dovecot-sdbox"
 
@@ -32,7 +33,13 @@ class Read:
     """One user reads and marks a mailbox of 10,000 messages of the 10 KB corpus."""
 
     name = "imap-read"
-    targets = (Postroom, Dovecot, partial(Dovecot, "maildir"), partial(Dovecot, "sdbox", "always"))
+    targets = (
+        Postroom,
+        Dovecot,
+        partial(Dovecot, plain=True),
+        partial(Dovecot, "maildir"),
+        partial(Dovecot, "sdbox", "always"),
+    )
     measures = (
         Measure("imap-login-select", "LOGIN + SELECT of 10,000", "ms", False, Goal(_PEER)),
         Measure(
@@ -55,10 +62,9 @@ class Read:
     def prepare(self, target: Target, options: Options) -> None:
         """Fill one mailbox for each first touch; they are told apart by their user."""
         boxes = 1 if options.quick else min(3, options.repeats)
-        for number in range(boxes):
-            client = _sign_in(target, number)
-            client.append_all(b"INBOX", average_10k(options.messages, 10 + number))
-            client.close()
+        target.fill(
+            *(Filling(ACCOUNTS[n], options.messages, 10 + n) for n in range(boxes)),
+        )
         target.settle()
 
     def once(self, target: Target, options: Options, repeat: int) -> Samples:
@@ -68,12 +74,12 @@ class Read:
         n = options.messages
         first = 1 if options.quick else min(3, options.repeats)
         if repeat < first:
-            client = _sign_in(target, repeat)
+            client = sign_in(target, repeat)
             client.command(b"SELECT INBOX")
             samples["imap-meta-first"] = Sample(_fetch(client, b"1:*", METADATA, n))
             client.close()
         samples["imap-login-select"] = Sample(median(_open(target, n) for _ in range(tries)))
-        client = _sign_in(target, 0)
+        client = sign_in(target, 0)
         client.command(b"SELECT INBOX")
         page = n // 2
         for key, command, rounds in (
@@ -96,17 +102,9 @@ class Read:
         return samples
 
 
-def _sign_in(target: Target, account: int) -> Imap:
-    if target.imap is None:
-        raise BenchError("no IMAP listener")
-    return Imap(target.imap, ACCOUNTS[account], PASSWORD)
-
-
 def _open(target: Target, messages: int) -> float:
     """Milliseconds of LOGIN and SELECT together, the connection not counted."""
-    if target.imap is None:
-        raise BenchError("no IMAP listener")
-    client = Imap(target.imap)
+    client = Imap(imap_of(target))
     login, _ = client.timed(f'LOGIN "{ACCOUNTS[0]}" "{PASSWORD}"'.encode())
     select, answer = client.timed(b"SELECT INBOX")
     client.close()

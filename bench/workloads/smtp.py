@@ -13,8 +13,6 @@ from bench.load.imap import Imap
 from bench.load.smtp import SmtpPlan, SmtpResult, deliver
 from bench.model import (
     ACCOUNTS,
-    PASSWORD,
-    BenchError,
     Endpoint,
     Goal,
     Measure,
@@ -29,6 +27,7 @@ from bench.peers.mailstack import MailStack
 from bench.peers.postfix import Postfix
 from bench.peers.postroom import Postroom
 from bench.peers.process import wait_until
+from bench.workloads.opening import sign_in, smtp_of
 
 _VISIBLE = 300.0  # s until accepted mail must be in its mailbox
 
@@ -182,14 +181,8 @@ def _plan(
     rate: float | None = None,
 ) -> SmtpPlan:
     return SmtpPlan(
-        _smtp(target), sessions, ACCOUNTS, seed, seconds=seconds, messages=messages, rate=rate
+        smtp_of(target), sessions, ACCOUNTS, seed, seconds=seconds, messages=messages, rate=rate
     )
-
-
-def _smtp(target: Target) -> Endpoint:
-    if target.smtp is None:
-        raise BenchError("no SMTP listener")
-    return target.smtp
 
 
 def _sample(result: SmtpResult) -> Sample:
@@ -205,9 +198,7 @@ def _sample(result: SmtpResult) -> Sample:
 
 
 def _delivered(target: Target, sessions: int, messages: int, repeat: int) -> Sample:
-    if target.imap is None:
-        raise BenchError("no IMAP listener")
-    watchers = [Imap(target.imap, user, PASSWORD) for user in ACCOUNTS]
+    watchers = [sign_in(target, number) for number in range(len(ACCOUNTS))]
     before = _count(watchers)
     result = run_apart(deliver, _plan(target, sessions, 400 + repeat, messages=messages))
     wanted = before + result.acknowledged

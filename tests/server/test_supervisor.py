@@ -76,6 +76,24 @@ def test_a_killed_worker_is_replaced_fast_and_nobody_is_refused(
     assert sorted(w.deaths for w in status(layout).workers) == [0, 1]
 
 
+def test_a_status_that_cannot_be_written_ends_nobody_and_is_written_later(
+    serve: Serve, layout: Layout
+) -> None:
+    server = serve()
+    victim, survivor = (worker.pid for worker in status(layout).workers)
+    # As a full disk refuses it, for root as well.
+    obstacle = Path(f"{layout.status}.new")
+    obstacle.mkdir()
+    server.kill_one(victim)
+    eventually(lambda: victim not in server.workers() and len(server.workers()) == 2)
+    assert survivor in server.workers()
+    assert victim in (worker.pid for worker in status(layout).workers)  # the old one still
+    obstacle.rmdir()
+    eventually(lambda: all(w.state == "ready" for w in status(layout).workers))
+    eventually(lambda: {w.pid for w in status(layout).workers} <= set(server.workers()))
+    assert server.returncode is None
+
+
 def test_what_waits_in_the_backlog_of_a_dead_worker_is_served_by_its_successor(
     serve: Serve, layout: Layout
 ) -> None:

@@ -85,6 +85,24 @@ async def test_a_unit_out_of_ids_answers_like_any_other(db: PostgresDatabase) ->
     assert await db.write(put, 1) == 1
 
 
+class Stop(BaseException):
+    """As an interrupt is: no Exception."""
+
+
+async def test_what_is_no_exception_takes_back_its_unit_too(db: PostgresDatabase) -> None:
+    def stops(tx: Tx, number: int) -> None:
+        put(tx, number)
+        raise Stop
+
+    async with asyncio.timeout(5):
+        for n in range(8):  # more than there are writers
+            with pytest.raises(Stop):
+                await db.write(stops, n)
+            db.note(stops, n)
+        await db.write_later(put, 9)
+    assert await db.read(ids) == [9]
+
+
 async def test_a_deadlock_is_run_again(db: PostgresDatabase, told: list[object]) -> None:
     """Two units lock the same rows crosswise: one is chosen to fail, reruns, and both are kept."""
     await db.write(put, 1)
@@ -328,6 +346,12 @@ async def test_a_server_that_dies_under_a_unit_fails_it_and_comes_back(
         expected = [*range(40), *range(200, 220)]
         assert await asyncio.gather(*(db.read(ids) for _ in range(12))) == [expected] * 12
         assert sorted(map(int, map(str, told))) == expected
+        # And after a restart in order, whether it is met by writing or by reading first.
+        await asyncio.to_thread(cluster.restart)
+        answers = await asyncio.gather(*(db.write(put, n) for n in range(300, 320)))
+        assert answers == list(range(300, 320))
+        expected += range(300, 320)
+        assert await asyncio.gather(*(db.read(ids) for _ in range(12))) == [expected] * 12
         await asyncio.to_thread(cluster.restart)
         assert await asyncio.gather(*(db.read(ids) for _ in range(12))) == [expected] * 12
         await db.close()

@@ -127,6 +127,82 @@ async def test_a_unit_out_of_ids_answers_like_any_other(db: SqliteDatabase) -> N
     assert await db.read(ids) == [1]
 
 
+class Stop(BaseException):
+    """As an interrupt is: no Exception."""
+
+
+async def test_what_is_no_exception_takes_back_its_unit_too(db: SqliteDatabase) -> None:
+    def stops(tx: Tx, number: int) -> None:
+        put(tx, number)
+        raise Stop
+
+    async with asyncio.timeout(5):
+        results = await asyncio.gather(
+            db.write(put, 1),
+            db.write(stops, 2),
+            db.write(put, 3),
+            db.write_much(stops, 4),
+            db.write(put, 5),
+            return_exceptions=True,
+        )
+    assert [type(r) for r in results] == [int, Stop, int, Stop, int]
+    assert await db.read(ids) == [1, 3, 5]
+
+
+# --- the loop's part ----------------------------------------------------------------------
+
+
+async def test_light_units_run_on_the_loop_and_heavy_ones_beside_it(db: SqliteDatabase) -> None:
+    def where(tx: Tx) -> int:
+        return threading.get_ident()
+
+    light, heavy, later = await asyncio.gather(
+        db.write(where), db.write_much(where), db.write_later(where)
+    )
+    assert light == threading.get_ident()
+    assert heavy == later != light
+
+
+async def test_many_light_units_let_the_loop_go_on_in_between(db: SqliteDatabase) -> None:
+    longest = 0.0
+    last = time.monotonic()
+
+    def slow(tx: Tx, number: int) -> None:
+        time.sleep(0.002)
+        put(tx, number)
+
+    async def watch() -> None:
+        nonlocal longest, last
+        while True:
+            now = time.monotonic()
+            longest = max(longest, now - last)
+            last = now
+            await asyncio.sleep(0)
+
+    watching = asyncio.ensure_future(watch())
+    await asyncio.gather(*(db.write(slow, n) for n in range(60)))
+    watching.cancel()
+    assert len(await db.read(ids)) == 60
+    assert longest < 0.06, "120 ms of work held the loop at a stretch"
+
+
+async def test_a_loop_that_is_gone_keeps_nobody_from_the_file(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.db")
+    make_sqlite(path)
+    loop = asyncio.new_event_loop()
+    database = SqliteDatabase(path, durable=True, loop=loop)
+    writing = database.write(put, 1)
+    writing.send(None)
+    loop.close()
+    other = SqliteDatabase(path, durable=True)
+    async with asyncio.timeout(10):
+        await other.write(put, 2)
+    assert 2 in await other.read(ids)
+    await other.close()
+    writing.close()
+    await database.close()
+
+
 async def test_a_later_unit_sees_an_earlier_one_of_its_batch(db: SqliteDatabase) -> None:
     def count(tx: Tx) -> int:
         row = tx.one(COUNT)

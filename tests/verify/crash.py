@@ -264,9 +264,7 @@ class Campaign:
         async with client:
             yield client
 
-    async def _compare(
-        self, rng: random.Random, *, check_all: bool, read_all: bool
-    ) -> list[str]:
+    async def _compare(self, rng: random.Random, *, check_all: bool, read_all: bool) -> list[str]:
         """What was promised, against the store and against what a client sees."""
         if self._looker is None:
             self._looker = Looker(self.ledger)

@@ -67,8 +67,8 @@ class Plan:
     seed: int
 
 
-PLANS: Final = {Form.SHORT: Plan(90, 30, 30, 1, 1), Form.LONG: Plan(250, 120, None, 3, 2)}
-CARELESS: Final = Plan(40, 4, None, 1, 3)
+PLANS: Final = {Form.SHORT: Plan(70, 20, 20, 1, 1), Form.LONG: Plan(160, 60, None, 2, 2)}
+CARELESS: Final = Plan(40, 4, 25, 1, 3)
 COLUMNS: Final = (
     "server",
     "messages",

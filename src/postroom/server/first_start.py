@@ -57,21 +57,27 @@ def _make(tx: Tx, domain: str, secret: str, made: list[int], now: Instant) -> No
     change(tx, [name], next(ids), now, admin.id, "first start")
 
 
-def welcome(made: FirstStart, smtp: int, imaps: int) -> str:
-    """What the administrator reads once."""
+def welcome(made: FirstStart, command: str, host: str, smtp: int, imaps: int) -> str:
+    """What the administrator reads once.
+
+    `command` is what reaches this server's `postroom` from the shell that started it, `host`
+    an address that it listens on. The password stands in no command: shells remember those.
+    """
+    url_host = f"[{host}]" if ":" in host else host
     return f"""
 Postroom is set up for {made.domain}.
 
   Sign in as   {made.admin}
   Password     {made.password}
-               It is shown this once. `postroom account password {made.admin}` sets another.
+               It is shown this once. To set another:
+               {command} account password {made.admin}
 
-Send a first message, and read it:
+Send a first message, and read it (curl asks for the password):
 
-  swaks --server 127.0.0.1:{smtp} --from you@elsewhere.example --to {made.admin}
-  curl -k 'imaps://127.0.0.1:{imaps}/INBOX;UID=1' --user '{made.admin}:{made.password}'
+  swaks --server {host} --port {smtp} --from you@elsewhere.example --to {made.admin}
+  curl --insecure --user {made.admin} 'imaps://{url_host}:{imaps}/INBOX;MAILINDEX=1'
 
 Ask why it lies where it lies:
 
-  postroom trace {made.admin}
+  {command} trace {made.admin}
 """

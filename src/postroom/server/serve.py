@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,6 +24,7 @@ from postroom.server import first_start, house
 from postroom.server.fork import RunWorker, in_child
 from postroom.server.instance import Instance, Layout
 from postroom.server.notify import Notify, clean_environment
+from postroom.server.options import DATA
 from postroom.server.privileges import account_for, drop, restrict
 from postroom.server.sockets import Kind, Listener, open_sockets
 from postroom.server.supervisor import Supervisor
@@ -31,6 +34,8 @@ from postroom.store.sweeper import clear_unfinished
 
 WORKERS_MOST: Final = 60
 """Ids name 63 workers; the last ones are for commands."""
+
+_LOOPBACK_OF: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - reads it
 
 _log: Final = structlog.get_logger("postroom.server")
 
@@ -121,8 +126,25 @@ async def _first(layout: Layout, options: ServeOptions) -> None:
             made = await first_start.make(opened, options.domain, password, secret)
         _certificate(layout, [opened.hostname, opened.default_domain])
         if made is not None:
-            offset = options.port_offset
-            print(first_start.welcome(made, 25 + offset, 993 + offset), flush=True)  # noqa: T201 - printed once, for a person
+            print(_welcome(made, options), flush=True)  # noqa: T201 - printed once, for a person
+
+
+def _welcome(made: first_start.FirstStart, options: ServeOptions) -> str:
+    bound = options.bind[0] if options.bind else ""
+    host = _LOOPBACK_OF.get(bound, bound)
+    smtp, imaps = 25 + options.port_offset, 993 + options.port_offset
+    return first_start.welcome(made, _command(options.data), host, smtp, imaps)
+
+
+def _command(data: str) -> str:
+    """The words that start `postroom` on this directory in the shell that started us."""
+    program = os.path.join(os.path.dirname(sys.executable), "postroom")
+    if shutil.which("postroom") == program or not os.path.exists(program):
+        program = "postroom"
+    elif not (below := os.path.relpath(program)).startswith(os.pardir):
+        program = below
+    words = [program] if data == DATA else [program, "--data", data]
+    return shlex.join(words)
 
 
 def _free_all(tx: Tx) -> None:

@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
@@ -24,6 +24,7 @@ from typing import Final, TypeAlias
 import structlog
 from structlog.typing import FilteringBoundLogger
 
+from postroom import __version__
 from postroom.server.fork import (
     ALIVE,
     READY,
@@ -124,6 +125,7 @@ class Supervisor:
                 # would copy its pages.
                 gc.collect()
                 gc.freeze()
+                _log.info("starting", version=__version__, **_doors(self._listeners))
                 for worker in self._workers:
                     self._start(worker)
                 self._publish()
@@ -385,6 +387,15 @@ class Supervisor:
                 os.unlink(bound.address[0])
             except FileNotFoundError:
                 pass
+
+
+def _doors(listeners: Iterable[tuple[str, str, int]]) -> dict[str, str]:
+    """Where each listener is reached, by its name: `[::1]:20025`, or a path."""
+    doors: dict[str, list[str]] = {}
+    for name, address, port in listeners:
+        host = f"[{address}]" if ":" in address else address
+        doors.setdefault(name, []).append(f"{host}:{port}" if port else address)
+    return {name: " ".join(places) for name, places in doors.items()}
 
 
 def _noticed(number: int, frame: FrameType | None) -> None:

@@ -189,7 +189,7 @@ class PostgresDatabase:
             failure: BaseException | None = None
             try:
                 result, events = self._run(unit, *args, **kwargs)
-            except Exception as error:  # the unit's own error goes to its caller, whatever it is
+            except BaseException as error:  # the unit's own error goes to its caller
                 failure = (
                     engine_error(error) if isinstance(error, psycopg.Error) else answerable(error)
                 )
@@ -241,7 +241,7 @@ class PostgresDatabase:
         def job() -> None:
             try:
                 _, events = self._run(unit, *args, **kwargs)
-            except Exception:  # nobody waits for the answer: it is counted, whatever it is
+            except BaseException:  # nobody waits for the answer: it is counted, whatever it is
                 self._drop_note()
                 return
             if events:

@@ -314,7 +314,7 @@ class Writer:
             db.execute("SAVEPOINT unit")
             waiting.result = waiting.run(tx)
             db.execute("RELEASE unit")
-        except Exception as error:  # the unit's own error goes to its caller, whatever it is
+        except BaseException as error:  # the unit's own error goes to its caller, whatever it is
             waiting.error = (
                 engine_error(error) if isinstance(error, apsw.Error) else answerable(error)
             )

@@ -34,7 +34,7 @@ UNIT_ROWS: Final = 2_000
 """How many single rows a unit may touch; larger work is a resumable job of units."""
 
 
-def answerable(error: Exception) -> Exception:
+def answerable(error: BaseException) -> BaseException:
     """A unit's own error in a form that a future takes: a StopIteration would end its caller's
     coroutine, so futures refuse it."""
     if not isinstance(error, StopIteration):

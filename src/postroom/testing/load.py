@@ -138,12 +138,12 @@ class Senders:
         await client.send("".join(f"{line}\r\n" for line in lines).encode())
         mail, *rcpts, data = await client.replies(len(lines))
         to = [r for r, reply in zip(wanted, rcpts, strict=True) if reply.positive]
-        for reply in (mail, *rcpts):
-            if not reply.positive:
+        # What follows a refusal on which it depends is out of order: the first one tells.
+        first = [mail] if not mail.positive else rcpts if not to else [*rcpts, data]
+        for reply in first:
+            if not reply.positive and not reply.intermediate:
                 self._refuse(reply)
         if not data.intermediate:
-            if mail.positive and to:
-                self._refuse(data)
             await client.ask("RSET", 250)
             return
         digest = hashlib.sha256(content).hexdigest()

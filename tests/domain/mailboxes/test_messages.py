@@ -179,6 +179,19 @@ def test_what_changed_meanwhile_is_passed_over(town: Town) -> None:
     assert change(town, box, EVERY, FlagChange(("\\Seen",)), 0).failed == (1, 2, 3, 4)
 
 
+def test_who_is_passed_over_keeps_flags_that_others_lose(town: Town) -> None:
+    """Two messages with equal flags, one of them changed there and back since."""
+    box = town.box()
+    town.append(box, count=3)
+    since = modseq(town)
+    change(town, box, Pick.of([2]), FlagChange(("\\Flagged",)))
+    change(town, box, Pick.of([2]), FlagChange(remove=("\\Flagged",)))
+    done = change(town, box, EVERY, FlagChange(("\\Seen",)), since)
+    assert (done.failed, done.groups) == ((2,), ((SEEN, (1, 3)),))
+    assert flags(town, box) == {1: SEEN, 2: 0, 3: SEEN}
+    assert state(town, box).unseen == 1
+
+
 def test_a_choice_with_gaps_touches_only_what_it_names(town: Town) -> None:
     box = town.box()
     town.append(box, count=6)

@@ -266,18 +266,21 @@ async def test_a_burst_of_commands_does_not_hold_up_the_others(room: Room) -> No
     async def watch() -> None:
         nonlocal lag
         while True:
-            began = time.perf_counter()
-            await asyncio.sleep(0.001)
-            lag = max(lag, time.perf_counter() - began)
+            # This thread's own time: what else the machine does is not the server's fault.
+            began = time.thread_time()
+            await asyncio.sleep(0)
+            lag = max(lag, time.thread_time() - began)
 
     task = asyncio.create_task(watch())
     lines = [b"n%d NOOP\r\n" % n for n in range(3000)]
     lines += [b"f%d FETCH 1:* (FLAGS)\r\n" % n for n in range(20)]
     client.send(b"".join(lines) + b"end NOOP\r\n")
-    while not (isinstance(each := await client.response(), Tagged) and each.tag == b"end"):
-        pass
+    last = b""
+    while b"end OK" not in last:
+        # Not parsed: that would be work for this very loop.
+        last = last[-100:] + await asyncio.wait_for(client._reader.read(65_536), 10)
     task.cancel()
-    assert lag < 0.1
+    assert lag < 0.03
 
 
 async def test_an_idle_pipe_of_commands_waits_in_the_kernel(room: Room) -> None:
@@ -302,18 +305,14 @@ async def test_wrong_and_unknown_take_alike(room: Room) -> None:
     await room.configure("access.wrong_passwords", 0)
     await room.configure("access.wrong_from_address", 0)
     took: dict[str, list[float]] = {ANN: [], "nobody@example.test": [], "x@elsewhere.example": []}
-    client = await room.connect()
-    for n in range(45):
-        if n % 15 == 14:
-            client = await room.connect()  # before too many errors
+    for n in range(15):
+        client = await room.connect()
         for user, times in took.items():
-            if len(times) >= 18:
-                continue
-            fresh = await room.connect() if n % 5 == 0 else client
             began = time.perf_counter()
-            reply = await fresh.login(user, f"wrong {n} {user}")
+            reply = await client.login(user, f"wrong {n} {user}")
             times.append(time.perf_counter() - began)
             assert reply.code == "AUTHENTICATIONFAILED"
-            client = fresh
-    medians = [statistics.median(times) for times in took.values()]
-    assert max(medians) < 1.6 * min(medians)
+        client.abort()
+    # The quickest of many: what the machine does beside adds to the others only.
+    quickest = [statistics.mean(sorted(times)[:3]) for times in took.values()]
+    assert max(quickest) < 1.6 * min(quickest)

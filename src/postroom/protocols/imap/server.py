@@ -151,7 +151,7 @@ class ImapConnection:
 
     def on_shutdown(self) -> None:
         self._draining = True
-        if self._task is None:
+        if self._task is None and self._session.appending is None:
             self._say_bye()
 
     def on_lost(self, error: ConnectionLost | None) -> None:

@@ -54,9 +54,10 @@ async def id_(session: Session, command: Command) -> None:
     """RFC 2971 §3.1: for logs, never for policy."""
     asked = parse_id(command.args)
     told = {name.lower(): value for name, value in asked.fields if value}
-    session.client = f"{told.get('name', '')} {told.get('version', '')}".strip()[:100]
-    if session.client:
-        _log.info("client", session=session.id, client=session.client)
+    client = f"{told.get('name', '')} {told.get('version', '')}".strip()[:100]
+    if client and not session.client:  # once: a stranger could fill the log
+        _log.info("client", session=session.id, client=client)
+    session.client = client or session.client
     own = (b"name", b"Postroom", b"version", __version__.encode("ascii"))
     session.write(untagged(b"ID (" + b" ".join(map(quoted_or_literal, own)) + b")"))
     await session.finish(command, "Nice to meet you")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import structlog
+
 from postroom.access import Attempt
 from postroom.core.errors import AuthUnavailable, EncryptionRequired, Malformed, NotAuthenticated
 from postroom.protocols.imap.commands.anytime import offered
@@ -79,9 +81,11 @@ async def sign_in(session: Session, tag: bytes, mechanism: str, user: str, passw
         protocol="IMAP",
     )
     try:
-        session.identity = await session.shared.authenticator.authenticate(attempt)
-    except (NotAuthenticated, AuthUnavailable):
+        with structlog.contextvars.bound_contextvars(session=session.id):
+            session.identity = await session.shared.authenticator.authenticate(attempt)
+    except (NotAuthenticated, AuthUnavailable) as error:
         session.bad += 1
+        error.detail = ""  # access has logged it: one line for each attempt
         raise
     session.state = State.SIGNED_IN
     session.signed_in()
