@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--target", action="append", default=[], help="only these; may be repeated")
     parser.add_argument("--directory", type=Path, help="where targets keep their files")
     parser.add_argument("--json", action="store_true", help="machine-readable, raw values included")
-    parser.add_argument("--write", action="store_true", help="put the table into the manual's page")
+    parser.add_argument("--write", action="store_true", help="into docs/performance.md")
     parser.add_argument(
         "--remark", default="", help="a sentence for the report, such as: others used the machine"
     )
@@ -66,7 +66,13 @@ def main(arguments: list[str]) -> int:
     print(as_json(outcome, on, command, when) if given.json else table)
     if given.write:
         try:
-            write_into(_PAGE, table)
+            measured = {row.workload for row in outcome.rows}
+            sections = {
+                name: as_table(outcome.of(name), on, command, when)
+                for name in names
+                if name in measured
+            }
+            write_into(_PAGE, sections, names)
         except (BenchError, OSError) as error:
             print(error, file=sys.stderr)
             return 1

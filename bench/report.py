@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,6 +19,7 @@ from bench.runner import Outcome, reached
 
 BEGIN = "<!-- measured: begin; written by python -m bench --write -->"
 END = "<!-- measured: end -->"
+_HEADING = "### "  # of a workload's section between the markers
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ def as_json(outcome: Outcome, on: Machine, command: str, when: datetime) -> str:
                 "remark": on.remark,
             },
             "rows": [_row_json(row) for row in outcome.rows],
-            "absent": outcome.absent,
+            "absent": dict(sorted((target, why) for (_, target), why in outcome.absent.items())),
             "failed": [
                 {"workload": workload, "target": target, "why": why}
                 for workload, target, why in outcome.failed
@@ -102,24 +104,35 @@ def as_table(outcome: Outcome, on: Machine, command: str, when: datetime) -> str
         )  # fmt: skip
         if number == 0:
             lines.append("|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    lines += [f"\nNot measured: {name} ({why})." for name, why in sorted(outcome.absent.items())]
+    absent = sorted({(target, why) for (_, target), why in outcome.absent.items()})
+    lines += [f"\nNot measured: {target} ({why})." for target, why in absent]
     lines += [
         f"\nFailed: {target} in {workload}: {why}" for workload, target, why in outcome.failed
     ]
     return "\n".join(lines) + "\n"
 
 
-def write_into(page: Path, table: str) -> None:
-    """Replace what lies between the markers of `page`.
+def write_into(page: Path, sections: Mapping[str, str], order: Sequence[str]) -> None:
+    """Replace the sections of these workloads between the markers of `page`; others stay.
 
-    Raises BenchError if they are not there, in order, once each.
+    `order` names all workloads, in the order of the page; a section of none of them is dropped.
+    Raises BenchError if the markers are not there, in order, once each.
     """
     text = page.read_text()
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
         raise BenchError(f"{page} does not have the two markers")
     before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    page.write_text(f"{before}{BEGIN}\n\n{table}\n{END}{after}")
+    between, after = rest.split(END)
+    known = dict(_sections(between)) | dict(sections)
+    shown = "".join(f"\n{_HEADING}{name}\n\n{known[name]}" for name in order if name in known)
+    page.write_text(f"{before}{BEGIN}\n{shown}\n{END}{after}")
+
+
+def _sections(text: str) -> Iterator[tuple[str, str]]:
+    """The name and the text of every section."""
+    for piece in ("\n" + text).split("\n" + _HEADING)[1:]:
+        name, _, body = piece.partition("\n")
+        yield name.strip(), body.strip("\n") + "\n"
 
 
 def _row_json(row: Row) -> dict[str, object]:

@@ -21,8 +21,16 @@ class Outcome:
     """All rows of a run; what could not run here; what failed."""
 
     rows: list[Row] = field(default_factory=list)
-    absent: dict[str, str] = field(default_factory=dict)  # target: why
+    absent: dict[tuple[str, str], str] = field(default_factory=dict)  # workload, target: why
     failed: list[tuple[str, str, str]] = field(default_factory=list)  # workload, target, why
+
+    def of(self, workload: str) -> Outcome:
+        """The part that concerns one workload."""
+        return Outcome(
+            [row for row in self.rows if row.workload == workload],
+            {key: why for key, why in self.absent.items() if key[0] == workload},
+            [each for each in self.failed if each[0] == workload],
+        )
 
 
 def run(
@@ -72,7 +80,7 @@ def _start(
             continue
         missing = target.missing()
         if missing is not None:
-            outcome.absent[target.name] = missing
+            outcome.absent[workload.name, target.name] = missing
             continue
         own = root / str(number)
         own.mkdir(mode=0o755)

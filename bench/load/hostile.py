@@ -247,6 +247,7 @@ def attack(plan: AttackPlan) -> AttackResult:
 
 async def _attack(plan: AttackPlan) -> AttackResult:
     result = AttackResult()
+    asyncio.get_running_loop().set_exception_handler(_note)
     if plan.kind in BOMBS:
         _message(plan.kind)  # made before the clock runs
     began, cpu = time.monotonic(), own_cpu()
@@ -255,6 +256,12 @@ async def _attack(plan: AttackPlan) -> AttackResult:
     result.seconds = time.monotonic() - began
     result.cpu = own_cpu() - cpu
     return result
+
+
+def _note(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    """A connection that the server ends while nobody waits for it is what is expected."""
+    if not isinstance(context.get("exception"), OSError):
+        loop.default_exception_handler(context)
 
 
 async def _repeat(plan: AttackPlan, result: AttackResult) -> None:
@@ -304,6 +311,7 @@ async def _hold(plan: AttackPlan, result: AttackResult) -> None:
                     await _push(line)
             await asyncio.sleep(_DRIP)
         result.held = sum(not line.ended for line in lines)
+        result.cut = len(lines) - result.held
     finally:
         for line in lines:
             line.close()

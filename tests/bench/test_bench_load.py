@@ -25,7 +25,7 @@ def listening(serve: Callable[..., object]) -> Iterator[Endpoint]:
     stop = asyncio.Event()
 
     async def run() -> None:
-        server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 20)  # type: ignore[arg-type]  # a coroutine function of two streams
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 23)  # type: ignore[arg-type]  # a coroutine function of two streams
         found.append(Endpoint("127.0.0.1", server.sockets[0].getsockname()[1]))
         started.set()
         await stop.wait()

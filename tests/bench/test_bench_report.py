@@ -1,4 +1,4 @@
-"""The arithmetic and the page of the report; the floor; the resolver; one whole small run."""
+"""The arithmetic and the page of the report; the floor; one whole small run."""
 
 from __future__ import annotations
 
@@ -66,7 +66,8 @@ def outcome() -> Outcome:
         row("peer", [5.0], higher=True, goal=goal),
     ]
     compare(rows)
-    return Outcome(rows, {"dovecot": "not installed"}, [("load", "postfix", "ended with 1")])
+    absent = {("load", "dovecot"): "not installed"}
+    return Outcome(rows, absent, [("load", "postfix", "ended with 1")])
 
 
 def test_the_table_has_median_spread_ratio_goal_and_what_is_missing() -> None:
@@ -89,12 +90,30 @@ def test_json_has_every_round() -> None:
     assert shown["failed"] == [{"workload": "load", "target": "postfix", "why": "ended with 1"}]
 
 
-def test_writing_replaces_only_what_lies_between_the_markers(tmp_path: Path) -> None:
+def test_an_outcome_is_told_by_workload() -> None:
+    whole = outcome()
+    assert as_table(whole.of("load"), MACHINE, "x", WHEN) == as_table(whole, MACHINE, "x", WHEN)
+    other = whole.of("other")
+    assert (other.rows, other.absent, other.failed) == ([], {}, [])
+
+
+def test_writing_replaces_only_the_sections_that_were_measured(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    write_into(page, "new\n")
-    write_into(page, "newer\n")
-    assert page.read_text() == f"before\n{BEGIN}\n\nnewer\n\n{END}\nafter\n"
+    page.write_text(f"before\n{BEGIN}\nnot yet\n{END}\n### after\n")
+    order = ("first", "second", "third")
+    write_into(page, {"third": "3\n", "first": "1\n"}, order)
+    write_into(page, {"second": "| 2 |\n\nFailed: it.\n", "third": "3, again\n"}, order)
+    assert page.read_text() == (
+        f"before\n{BEGIN}\n\n### first\n\n1\n\n### second\n\n| 2 |\n\nFailed: it.\n"
+        f"\n### third\n\n3, again\n\n{END}\n### after\n"
+    )
+
+
+def test_writing_drops_a_section_whose_workload_is_no_more(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"{BEGIN}\n\n### gone\n\nold\n\n{END}\n")
+    write_into(page, {"here": "new\n"}, ("here",))
+    assert page.read_text() == f"{BEGIN}\n\n### here\n\nnew\n\n{END}\n"
 
 
 @pytest.mark.parametrize("text", ["", BEGIN, f"{END}{BEGIN}", f"{BEGIN}{BEGIN}{END}"])
@@ -102,7 +121,7 @@ def test_writing_refuses_a_page_without_its_markers(tmp_path: Path, text: str) -
     page = tmp_path / "page.md"
     page.write_text(text)
     with pytest.raises(BenchError, match="markers"):
-        write_into(page, "new")
+        write_into(page, {"load": "new"}, ("load",))
     assert page.read_text() == text
 
 

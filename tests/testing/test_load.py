@@ -124,3 +124,9 @@ def test_unfinished_files_are_found(tmp_path: Path) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
     assert [Path(p).name for p in rounds.unfinished(layout)] == [".new-1-2.tmp", "B1"]
+
+
+def test_tracebacks_in_a_log_are_found_once() -> None:
+    one = 'Traceback (most recent call last):\n  File "x.py", line 1, in y\nKeyError: 1\n'
+    assert rounds.tracebacks(f"worker died\n{one}ready\n{one}") == ["KeyError: 1"]
+    assert rounds.tracebacks("all is well\n") == []

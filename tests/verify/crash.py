@@ -143,7 +143,12 @@ class Campaign:
 
     def close(self) -> None:
         if self._server is not None:
-            self._server.close()
+            self._bury(self._server)
+
+    def _bury(self, server: ServerProcess) -> None:
+        raised = rounds.tracebacks(server.stderr())
+        self.failures += [f"a server's log holds a traceback: {line}" for line in raised]
+        server.close()
 
     # --- one round ----------------------------------------------------------------------------
 
@@ -251,7 +256,7 @@ class Campaign:
             raise
         if before is not None:
             self.restarts.append(time.monotonic() - began)
-            before.close()
+            self._bury(before)
         return server
 
     # --- comparison ---------------------------------------------------------------------------

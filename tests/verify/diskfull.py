@@ -81,15 +81,10 @@ def run(form: Form) -> Report:
         outcomes = [_small(kind, Path(folder)) for kind in SMALL_DISKS]
         outcomes += asyncio.run(_failing(form, Path(folder)))
     failures = [f"{o.name}: {problem}" for o in outcomes for problem in o.problems]
-    failures += [f"the log holds a traceback: {line}" for line in _raised(said.getvalue())]
+    failures += [
+        f"the log holds a traceback: {line}" for line in rounds.tracebacks(said.getvalue())
+    ]
     return Report(COLUMNS, tuple(o.row() for o in outcomes), tuple(failures))
-
-
-def _raised(said: str) -> list[str]:
-    """The last line of each traceback in a log, once."""
-    pieces = said.split("Traceback (most recent call last)")[1:]
-    ends = (next((ln for ln in p.splitlines()[1:] if ln and ln[0] != " "), "?") for p in pieces)
-    return list(dict.fromkeys(ends))
 
 
 @dataclass(slots=True)
@@ -213,7 +208,7 @@ async def _fill(kind: SmallDisk, mount: Path, outcome: Outcome) -> None:
             await asyncio.sleep(1.5)  # the status follows once it can be written again
             if not workers.issuperset(_workers(layout)):
                 outcome.problems.append("workers died while the disk was full")
-        outcome.problems += [f"a traceback: {end}" for end in _raised(server.stderr())]
+        outcome.problems += [f"a traceback: {end}" for end in rounds.tracebacks(server.stderr())]
     if not any(reply.startswith("452 4.3.1") for reply in outcome.smtp):
         outcome.problems.append("SMTP never said 452 4.3.1")
 

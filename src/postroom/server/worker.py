@@ -158,7 +158,10 @@ def _server_view(layout: Layout) -> ServerView | None:
     if told is None:
         return None
     workers = tuple(WorkerView(w.index, w.pid, w.state, w.deaths) for w in told.workers)
-    doors = tuple(f"{name} {address} {port}".strip() for name, address, port in told.listeners)
+    doors = tuple(
+        f"{name} {address} {port}" if port else f"{name} {address}"
+        for name, address, port in told.listeners
+    )
     return ServerView(told.state, workers, doors)
 
 

@@ -224,6 +224,13 @@ async def end_queue(house: MailHouse) -> None:
         await runner.round()
 
 
+def tracebacks(said: str) -> list[str]:
+    """The last line of each traceback in a log, each once: what was not foreseen."""
+    pieces = said.split("Traceback (most recent call last)")[1:]
+    ends = (next((ln for ln in p.splitlines()[1:] if ln and ln[0] != " "), "?") for p in pieces)
+    return list(dict.fromkeys(ends))
+
+
 class _Later(SystemClock):
     """An hour from now."""
 

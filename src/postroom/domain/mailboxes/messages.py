@@ -18,6 +18,7 @@ from postroom.store import blobs
 from postroom.store.sql import Tx
 
 SYSTEM_ACTOR: Final = 0
+FEW: Final = 100
 ALL: Final = (1 << 63) - 1
 """As a LIMIT: every row."""
 
@@ -79,6 +80,12 @@ class Pick:
     def of(cls, uids: Sequence[int]) -> Pick:
         """The choice of just these, in ascending order and not empty."""
         return cls(uids[0], uids[-1], None if len(uids) == 1 else uids)
+
+    @property
+    def few(self) -> bool:
+        """So few that a unit on them is a light one: `units.Database.write`."""
+        count = self.last - self.first + 1 if self.uids is None else len(self.uids)
+        return count <= FEW
 
     def on(self, picking: tables.Picking) -> tables.Form:
         """The form of a statement that this choice takes."""

@@ -37,6 +37,9 @@ from postroom.wire.imap import (
     parse_append_more,
 )
 
+LIGHT: Final = 20
+"""Messages that a unit on the loop may place; more go to the writer's thread."""
+
 MOST: Final = UNIT_ROWS // 8
 """Messages of one command: each is some eight rows, and all go into one unit."""
 
@@ -201,7 +204,8 @@ class Appending:
         session = self._session
         house = session.shared.house
         try:
-            stored = await house.mail.write(
+            write = house.mail.write if len(self._made) <= LIGHT else house.mail.write_much
+            stored = await write(
                 messages.append,
                 session.account,
                 self._box.id,

@@ -44,7 +44,8 @@ async def copy(session: Session, command: Command) -> None:
     done: list[Copied] = []
     try:
         for _, pick in picks(selected.view, ranges, PIECE):
-            copied = await house.mail.write(
+            write = house.mail.write if pick.few else house.mail.write_much
+            copied = await write(
                 messages.copy,
                 selected.mailbox.account,
                 selected.mailbox.id,
@@ -66,7 +67,7 @@ async def _take_back(session: Session, target: Mailbox, done: list[Copied]) -> N
     house = session.shared.house
     for copied in done:
         if copied.target:
-            await house.mail.write(
+            await house.mail.write_much(
                 messages.expunge,
                 target.account,
                 target.id,
@@ -90,7 +91,7 @@ async def move(session: Session, command: Command) -> None:
     ranges = session.ranges(asked.messages, uid=uid)
     house = session.shared.house
     done = [
-        await house.mail.write(
+        await (house.mail.write if pick.few else house.mail.write_much)(
             messages.move,
             selected.mailbox.account,
             selected.mailbox.id,
@@ -150,7 +151,8 @@ async def expunge_deleted(session: Session, only: set[int] | None = None) -> Non
     chosen = flagged if only is None else [uid for uid in flagged if uid in only]
     for piece in messages.pieces(chosen, PIECE):
         now = house.clock.now()
-        await house.mail.write(_still_deleted, box, piece, now, session.actor, retention)
+        write = house.mail.write if len(piece) <= messages.FEW else house.mail.write_much
+        await write(_still_deleted, box, piece, now, session.actor, retention)
 
 
 def _still_deleted(

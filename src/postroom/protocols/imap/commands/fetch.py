@@ -91,7 +91,8 @@ async def _mark_seen(session: Session, asked: Fetch, pick: Pick) -> frozenset[in
     unseen = await mail.read(_unseen, box.id, pick)
     if not unseen:
         return frozenset()
-    done = await mail.write(
+    write = mail.write if len(unseen) <= messages.FEW else mail.write_much
+    done = await write(
         messages.set_flags,
         box.account,
         box.id,

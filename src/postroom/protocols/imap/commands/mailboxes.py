@@ -138,7 +138,7 @@ async def _empty_inbox(session: Session, to: str) -> None:
     target = await _make(session, to)
     uids = await house.mail.read_much(reading.uids, inbox.id)
     for piece in messages.pieces(uids, UNIT_ROWS):
-        await house.mail.write(
+        await house.mail.write_much(
             messages.move,
             session.account,
             inbox.id,

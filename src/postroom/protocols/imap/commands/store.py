@@ -41,7 +41,8 @@ async def store(session: Session, command: Command) -> None:
     known, alone = selected.view.stamp, True
     foreign: set[int] = set()  # what others changed and this client has not heard of
     for _, pick in picks(selected.view, ranges, PIECE):
-        before, done = await house.mail.write(
+        write = house.mail.write if pick.few else house.mail.write_much
+        before, done = await write(
             _set,
             box,
             known,
