@@ -27,6 +27,7 @@ from postroom.store.sql import Params, Row, Statement
 from postroom.store.units import (
     BATCH_SECONDS,
     BATCH_UNITS,
+    LOOP_LATE,
     LOOP_SECONDS,
     WAL_FORCED_CHECKPOINT,
     Lane,
@@ -44,7 +45,6 @@ _CHECKPOINT_EVERY: Final = 0.5  # seconds
 _BUSY_MS: Final = 10_000  # for a foreign writer, such as a shell of the operator
 _CACHE_KIB: Final = 32 * 1024
 _STATEMENTS_KEPT: Final = 300
-_LOOP_GONE: Final = 1.0  # seconds after which the writer asks whether the loop still is
 
 
 class SqliteTx:
@@ -170,7 +170,7 @@ class _Waiting:
 class _Turn:
     """The loop's part of a batch."""
 
-    __slots__ = ("done", "ends", "events", "heavy", "over", "sound")
+    __slots__ = ("_claim", "done", "ends", "events", "heavy", "over", "sound")
 
     def __init__(self, done: list[_Waiting], events: list[object], ends: float) -> None:
         self.done = done
@@ -179,6 +179,11 @@ class _Turn:
         self.heavy: _Waiting | None = None  # taken, and left to the thread
         self.sound = True  # the engine is still in the transaction
         self.over = threading.Event()
+        self._claim = threading.Lock()
+
+    def claim(self) -> bool:
+        """True for the first who asks: it is his to run."""
+        return self._claim.acquire(blocking=False)
 
 
 class Writer:
@@ -268,22 +273,28 @@ class Writer:
 
         Here in the thread each statement would let go of the interpreter's lock and wait for
         it again, twenty times for a delivery, while the loop is busy: that cost more than the
-        units. A loop that is gone runs nothing; then they run here.
+        units. A loop that is late or gone must not keep the other workers from the store: then
+        they run here after all.
         """
         try:
-            self._loop.call_soon_threadsafe(self._light_units, turn)
+            self._loop.call_soon_threadsafe(self._claimed_units, turn)
         except RuntimeError:
             self._light_units(turn)
             return
-        while not turn.over.wait(_LOOP_GONE):
-            if self._loop.is_closed():
-                self._light_units(turn)
-                return
+        if turn.over.wait(LOOP_LATE):
+            return
+        if turn.claim():
+            self._light_units(turn)
+        else:
+            turn.over.wait()
+
+    def _claimed_units(self, turn: _Turn) -> None:
+        """On the loop: the units, unless the thread has taken them back."""
+        if turn.claim():
+            self._light_units(turn)
 
     def _light_units(self, turn: _Turn) -> None:
         """Run units for as long as the loop may be held; stop at a heavy one."""
-        if turn.over.is_set():
-            return
         ends = min(turn.ends, time.monotonic() + LOOP_SECONDS)
         try:
             while len(turn.done) < BATCH_UNITS and (waiting := self._lanes.take()) is not None:

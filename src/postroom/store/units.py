@@ -27,6 +27,8 @@ LANE_LIMITS: Final = {Lane.PERSON: 8_000, Lane.MAIL: 4_000, Lane.BACKGROUND: 1_0
 
 BATCH_UNITS: Final = 256
 BATCH_SECONDS: Final = 0.020
+LOOP_LATE: Final = 0.020
+"""How long the writer, with the lock held, waits for a loop that is busy with other things."""
 LOOP_SECONDS: Final = 0.004
 """How long light units of a batch may hold the loop: under the 5 ms that nothing exceeds."""
 WAL_FORCED_CHECKPOINT: Final = 256 * 1024 * 1024
