@@ -114,7 +114,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What ARCHITECTURE.md §9 asks: at least `factor` times as good as `peer`, or a bound.
+    """What docs/performance.md asks: at least `factor` times as good as `peer`, or a bound.
 
     With neither, the ratio to the peer is shown and nothing is asked.
     """

@@ -16,14 +16,13 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from postroom.admin import client
-from postroom.net.certificates import CertificateStore
 from postroom.server.instance import Layout, read_status
 from postroom.testing.process import ProcessDiedError, ServerProcess, free_offset
 from postroom.wire.smtp import dot_stuff
@@ -183,7 +182,7 @@ class Walking:
         assert code is None or done.code == code, (words, done)
         return done
 
-    def operation(self, name: str, **asked: object) -> Any:
+    def operation(self, name: str, /, **asked: object) -> Any:
         """An operation over the local socket, without the command's start."""
         return client.call(self.layout.control_socket, name, asked)
 
@@ -219,7 +218,7 @@ class Walking:
     @property
     def certificate(self) -> Path:
         """The certificate that the first start made; clients trust it alone."""
-        return Path(CertificateStore(self.layout.tls).folder) / "self-signed.pem"
+        return Path(self.layout.tls) / "self-signed.pem"
 
     def trusting(self) -> ssl.SSLContext:
         """A context that believes the server's certificate, and looks at the name in it."""
@@ -318,7 +317,7 @@ def fetched(box: imaplib.IMAP4, numbers: str = "1:*") -> list[bytes]:
     return [each[1] for each in data if isinstance(each, tuple)]
 
 
-def eventually(what: Any, within: float = 10.0) -> float:
+def eventually(what: Callable[[], bool], within: float = 10.0) -> float:
     """Seconds until `what()` holds. Raises AssertionError if it does not in time."""
     began = time.monotonic()
     while not what():

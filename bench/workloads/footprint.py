@@ -24,7 +24,7 @@ from bench.peers.postroom import Postroom
 from bench.peers.process import memory
 from bench.workloads.opening import sign_in
 
-_FIRST = 20  # connections that are open before counting begins, so that processes exist
+_FIRST = 100  # connections open before counting begins: all workers know all accounts then
 
 
 class Idle:

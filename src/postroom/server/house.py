@@ -126,7 +126,7 @@ async def open_house(
             policies=Policies(),
             node=str(boot.node),
         )
-        await mail.read(_look, house)
+        await read_settings(house)
         yield house
     finally:
         await mail.close()
@@ -146,6 +146,10 @@ def _stores(layout: Layout, boot: Bootstrap, events: Events, parts: Parts) -> tu
     )
 
 
+async def read_settings(house: MailHouse) -> None:
+    """Look at the settings, so that what only announces (SIZE, a host name) has them."""
+    await house.mail.read(_look, house)
+
+
 def _look(tx: Tx, house: MailHouse) -> None:
-    """Read the settings once, so that what only announces has them."""
     house.policies.current(tx, (Place(Scope.NODE, house.node), Place(Scope.SERVER)))

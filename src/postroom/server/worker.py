@@ -15,7 +15,8 @@ from postroom.admin import AdminHouse, ServerView, WorkerView
 from postroom.admin.house import checker
 from postroom.core.errors import MailError
 from postroom.core.jobs import JOBS
-from postroom.domain.events import QueueReady
+from postroom.domain.events import DirectoryChanged, QueueReady
+from postroom.mailflow.house import MailHouse
 from postroom.mailflow.intake import Intake
 from postroom.mailflow.localqueue import LocalQueue
 from postroom.mailflow.upkeep import JOBS_DECLARED
@@ -32,7 +33,7 @@ from postroom.protocols.smtp.replies import BUSY as SMTP_BUSY
 from postroom.server.bus import MachineBus
 from postroom.server.control import ControlServer
 from postroom.server.fork import WorkerContext
-from postroom.server.house import Parts, open_house
+from postroom.server.house import Parts, open_house, read_settings
 from postroom.server.instance import Layout, read_status
 from postroom.server.jobs import JobRunner
 from postroom.server.sockets import Kind
@@ -61,6 +62,9 @@ async def run_worker(context: WorkerContext, *, parts: Parts = Parts()) -> None:
         queue = LocalQueue(house, context.index + 1)
         bus.subscribe(QueueReady, lambda event: queue.wake())
         bus.on_overflow(queue.wake)
+        changed = asyncio.Event()
+        bus.subscribe(DirectoryChanged, lambda event: changed.set())
+        bus.on_overflow(changed.set)
         authenticator = Authenticator(
             house.mail,
             house.clock,
@@ -93,7 +97,11 @@ async def run_worker(context: WorkerContext, *, parts: Parts = Parts()) -> None:
             context.index + 1,
             declared={name: JOBS[name] for name in JOBS_DECLARED},
         )
-        runners = [asyncio.create_task(queue.run()), asyncio.create_task(jobs.run())]
+        runners = [
+            asyncio.create_task(queue.run()),
+            asyncio.create_task(jobs.run()),
+            asyncio.create_task(_follow_settings(house, changed)),
+        ]
         for acceptor in acceptors:
             acceptor.start()
         for control in controls:
@@ -109,6 +117,17 @@ async def run_worker(context: WorkerContext, *, parts: Parts = Parts()) -> None:
             await asyncio.gather(*runners, return_exceptions=True)
             await authenticator.close()
             bus.close()
+
+
+async def _follow_settings(house: MailHouse, changed: asyncio.Event) -> None:
+    """What judges reads the settings with the store; what announces has them from here."""
+    while True:
+        await changed.wait()
+        changed.clear()
+        try:
+            await read_settings(house)
+        except MailError as error:
+            _log.warning("settings not read", reason=error.detail or str(error))
 
 
 def _acceptors(

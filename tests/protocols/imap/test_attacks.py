@@ -218,10 +218,10 @@ async def test_many_literals_after_sign_in(room: Room) -> None:
 )
 async def test_deep_and_long_commands_are_answered_at_once(room: Room, line: bytes) -> None:
     client = await room.client()
-    began = time.perf_counter()
+    began = time.thread_time()  # the server's work and ours: both are on this thread
     reply = await client.command(line)
-    assert reply.kind in ("BAD", "OK" if b"NOT" in line else "BAD")
-    assert time.perf_counter() - began < 0.5
+    assert reply.kind == ("OK" if b"NOT" in line else "BAD")  # NOT NOT is nothing
+    assert time.thread_time() - began < 0.3
     await alive(client)
 
 

@@ -201,41 +201,43 @@ async def test_macros_and_single_items(room: Room) -> None:
     assert (await only(client, "UID FETCH 1 (BODY.PEEK[])")).keys() == {"UID", "BODY[]"}
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "FETCH 1",
-        "FETCH 1 ()",
-        "FETCH 1 (NONSENSE)",
-        "FETCH 1 (FLAGS ALL)",
-        "FETCH 0 FLAGS",
-        "FETCH 1:0 FLAGS",
-        "FETCH 1: FLAGS",
-        "FETCH a FLAGS",
-        "FETCH 4294967296 FLAGS",
-        "FETCH $ FLAGS",
-        "FETCH 1 BODY[",
-        "FETCH 1 BODY[MIME]",
-        "FETCH 1 BODY[0]",
-        "FETCH 1 BODY[1.]",
-        "FETCH 1 BODY[HEADER.FIELDS ()]",
-        "FETCH 1 BODY[HEADER.FIELDS (a:b)]",
-        "FETCH 1 BINARY[1]",
-        "FETCH 1 BINARY.PEEK[1]",
-        "FETCH 1 BINARY.SIZE[1]",
-        "FETCH 1 (FLAGS) (CHANGEDSINCE)",
-        "FETCH 1 (FLAGS) (CHANGEDSINCE 9223372036854775808)",
-        "FETCH 1 (FLAGS) (CHANGEDSINCE 1 VANISHED)",
-        "UID FETCH 1 (FLAGS) (CHANGEDSINCE 1 VANISHED)",
-        "FETCH 1  FLAGS",
-        "FETCH 1 FLAGS ",
-    ],
-)
-async def test_what_cannot_be_fetched_is_bad_and_changes_nothing(room: Room, line: str) -> None:
+NO_FETCH = [
+    "FETCH 1",
+    "FETCH 1 ()",
+    "FETCH 1 (NONSENSE)",
+    "FETCH 1 (FLAGS ALL)",
+    "FETCH 0 FLAGS",
+    "FETCH 1:0 FLAGS",
+    "FETCH 1: FLAGS",
+    "FETCH a FLAGS",
+    "FETCH 4294967296 FLAGS",
+    "FETCH $ FLAGS",
+    "FETCH 1 BODY[",
+    "FETCH 1 BODY[MIME]",
+    "FETCH 1 BODY[0]",
+    "FETCH 1 BODY[1.]",
+    "FETCH 1 BODY[HEADER.FIELDS ()]",
+    "FETCH 1 BODY[HEADER.FIELDS (a:b)]",
+    "FETCH 1 BINARY[1]",
+    "FETCH 1 BINARY.PEEK[1]",
+    "FETCH 1 BINARY.SIZE[1]",
+    "FETCH 1 (FLAGS) (CHANGEDSINCE)",
+    "FETCH 1 (FLAGS) (CHANGEDSINCE 9223372036854775808)",
+    "FETCH 1 (FLAGS) (CHANGEDSINCE 1 VANISHED)",
+    "UID FETCH 1 (FLAGS) (CHANGEDSINCE 1 VANISHED)",
+    "FETCH 1  FLAGS",
+    "FETCH 1 FLAGS ",
+]
+
+
+async def test_what_cannot_be_fetched_is_bad_and_changes_nothing(room: Room) -> None:
     await room.deliver(SMALL)
     client = await room.client()
-    reply = await client.command(line)
-    assert (reply.kind, reply.untagged) == ("BAD", [])
+    for n, line in enumerate(NO_FETCH):
+        if n % 15 == 14:
+            assert (await client.command("NOOP")).ok  # or these would be too many in a row
+        reply = await client.command(line)
+        assert (reply.kind, reply.untagged) == ("BAD", []), line
     assert await room.stored() == {1: set()}
 
 
@@ -296,39 +298,38 @@ async def test_many_scattered_messages_are_told_once_each_in_order(room: Room) -
 # --- \Seen ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("item", "sets"),
-    [
-        ("BODY[]", True),
-        ("BODY[HEADER]", True),
-        ("BODY[1]", True),
-        ("BODY[TEXT]<0.5>", True),
-        ("RFC822", True),
-        ("RFC822.TEXT", True),
-        ("RFC822.HEADER", False),
-        ("BODY.PEEK[]", False),
-        ("BODY.PEEK[HEADER.FIELDS (TO)]", False),
-        ("BODY", False),
-        ("BODYSTRUCTURE", False),
-        ("ENVELOPE", False),
-        ("(FLAGS RFC822.SIZE)", False),
-    ],
-)
-async def test_reading_marks_as_seen_and_says_so(room: Room, item: str, sets: bool) -> None:
-    await room.deliver(SMALL)
+MARKS = {
+    "BODY[]": True,
+    "BODY[HEADER]": True,
+    "BODY[1]": True,
+    "BODY[TEXT]<0.5>": True,
+    "RFC822": True,
+    "RFC822.TEXT": True,
+    "RFC822.HEADER": False,
+    "BODY.PEEK[]": False,
+    "BODY.PEEK[HEADER.FIELDS (TO)]": False,
+    "BODY": False,
+    "BODYSTRUCTURE": False,
+    "ENVELOPE": False,
+    "(FLAGS RFC822.SIZE)": False,
+}
+
+
+async def test_reading_marks_as_seen_and_says_so(room: Room) -> None:
+    await room.deliver(*[SMALL] * len(MARKS))
     client, other = await room.client(), await room.client(worker=1)
-    items = await only(client, f"FETCH 1 {item}")
-    if sets:
-        assert "\\Seen" in flags_of(items["FLAGS"])
-    assert ("\\Seen" in (await room.stored())[1]) is sets
-    assert "FETCH" not in [r.name.decode() for r in (await client.command("NOOP")).untagged]
-    told = (await other.command("NOOP")).fetched()
-    assert [flags_of(items["FLAGS"]) - {"\\Recent"} for items in told.values()] == (
-        [{"\\Seen"}] if sets else []
-    )
-    again = await only(client, f"FETCH 1 {item}")
-    if "FLAGS" not in item:
-        assert "FLAGS" not in again  # it was seen already
+    for number, (item, sets) in enumerate(MARKS.items(), 1):
+        items = await only(client, f"FETCH {number} {item}")
+        if sets:
+            assert "\\Seen" in flags_of(items["FLAGS"]), item
+        assert ("\\Seen" in (await room.stored())[number]) is sets, item
+        assert (await client.command("NOOP")).untagged == [], item  # told already
+        told = (await other.command("NOOP")).fetched()
+        assert {n: flags_of(i["FLAGS"]) - {"\\Recent"} for n, i in told.items()} == (
+            {number: {"\\Seen"}} if sets else {}
+        ), item
+        again = await only(client, f"FETCH {number} {item}")
+        assert ("FLAGS" in again) is ("FLAGS" in item)  # it was seen already
 
 
 async def test_flags_asked_for_with_the_body_are_those_after_it_was_read(room: Room) -> None:

@@ -212,11 +212,11 @@ sys.stdin.read()
 async def test_memory_of_idle_connections(
     tmp_path: Path, kind: str, most: int, record_property: Callable[[str, object], None]
 ) -> None:
-    """Three hundred that signed in over TLS and idle, or that have said nothing yet.
+    """Two hundred that signed in over TLS and idle, or that have said nothing yet.
 
     The server is a process of its own: in this one the heap has room that was paid for already.
     """
-    count = 300
+    count = 200
     here = Path(__file__)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sys.path))}
 

@@ -355,19 +355,19 @@ async def test_a_stranger_has_a_minute_in_all(room: Room, monkeypatch: pytest.Mo
         assert isinstance(bye, Untagged)
         assert bye.name == b"BYE"
     task.cancel()
-    assert asyncio.get_running_loop().time() - began < 2
+    assert asyncio.get_running_loop().time() - began < 5
 
 
 async def test_who_signed_in_has_longer_and_activity_prolongs_it(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "BEFORE_SIGN_IN_SECONDS", 0.2)
-    monkeypatch.setattr(server, "IDLE_SECONDS", 0.5)
+    monkeypatch.setattr(server, "BEFORE_SIGN_IN_SECONDS", 1.0)
+    monkeypatch.setattr(server, "IDLE_SECONDS", 0.7)
     client = await room.client()
-    for _ in range(8):
+    for _ in range(11):
         await asyncio.sleep(0.1)
         assert (await client.command("NOOP")).ok
-    (bye,) = await client.until_closed(2)
+    (bye,) = await client.until_closed(3)
     assert isinstance(bye, Untagged)
     assert bye.name == b"BYE"
 

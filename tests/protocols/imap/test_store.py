@@ -33,40 +33,40 @@ async def without_recent(room: Room, *, worker: int = 0) -> ImapClient:
     raise AssertionError("the messages stay recent")
 
 
-@pytest.mark.parametrize(
-    ("how", "after"),
-    [
-        ("FLAGS (\\Seen $Two)", {"\\Seen", "$Two"}),
-        ("FLAGS ()", set()),
-        ("FLAGS \\Seen $Two", {"\\Seen", "$Two"}),
-        ("+FLAGS (\\Seen)", {"\\Flagged", "$One", "\\Seen"}),
-        ("+flags (\\FLAGGED)", {"\\Flagged", "$One"}),
-        ("-FLAGS (\\Flagged)", {"$One"}),
-        ("-FLAGS ($ONE $Never)", {"\\Flagged"}),
-        ("+FLAGS ()", {"\\Flagged", "$One"}),
-        ("-FLAGS ()", {"\\Flagged", "$One"}),
-        ("FLAGS (\\Recent)", set()),
-        ("+FLAGS (\\Recent \\Draft)", {"\\Flagged", "$One", "\\Draft"}),
-        ("+FLAGS (Hand-made:keyword)", {"\\Flagged", "$One", "Hand-made:keyword"}),
-    ],
-)
+# What a message flagged \\Flagged and $One has afterwards.
+WAYS: dict[str, set[str]] = {
+    "FLAGS (\\Seen $Two)": {"\\Seen", "$Two"},
+    "FLAGS ()": set(),
+    "FLAGS \\Seen $Two": {"\\Seen", "$Two"},
+    "+FLAGS (\\Seen)": {"\\Flagged", "$One", "\\Seen"},
+    "+flags (\\FLAGGED)": {"\\Flagged", "$One"},
+    "-FLAGS (\\Flagged)": {"$One"},
+    "-FLAGS ($ONE $Never)": {"\\Flagged"},
+    "+FLAGS ()": {"\\Flagged", "$One"},
+    "-FLAGS ()": {"\\Flagged", "$One"},
+    "FLAGS (\\Recent)": set(),
+    "+FLAGS (\\Recent \\Draft)": {"\\Flagged", "$One", "\\Draft"},
+    "+FLAGS (Hand-made:keyword)": {"\\Flagged", "$One", "Hand-made:keyword"},
+}
+
+
 @pytest.mark.parametrize("silent", [False, True])
 @pytest.mark.parametrize("uid", [False, True])
-async def test_flags_are_replaced_added_and_removed(
-    room: Room, how: str, after: set[str], silent: bool, uid: bool
-) -> None:
-    stored = await room.deliver(SMALL, SMALL, flags=("\\Flagged", "$One"))
+async def test_flags_are_replaced_added_and_removed(room: Room, silent: bool, uid: bool) -> None:
+    stored = await room.deliver(*[SMALL] * len(WAYS), flags=("\\Flagged", "$One"))
     client = await without_recent(room)
-    word, _, rest = how.partition(" ")
-    how = f"{word}.SILENT {rest}" if silent else how
-    which = f"UID STORE {stored[1].uid}" if uid else "STORE 2"
-    reply = await client.command(f"{which} {how}")
-    assert reply.ok, reply
-    assert told(reply) == ({} if silent else {2: after})
-    if uid and not silent:
-        assert reply.fetched()[2]["UID"] == stored[1].uid
-    assert list((await room.stored()).values()) == [{"\\Flagged", "$One"}, after]
-    assert (await client.command("NOOP")).untagged == []  # nothing is told twice
+    for number, (way, after) in enumerate(WAYS.items(), 1):
+        word, _, rest = way.partition(" ")
+        how = f"{word}.SILENT {rest}" if silent else way
+        message = stored[number - 1].uid
+        which = f"UID STORE {message}" if uid else f"STORE {number}"
+        reply = await client.command(f"{which} {how}")
+        assert reply.ok, (way, reply)
+        assert told(reply) == ({} if silent else {number: after}), way
+        if uid and not silent:
+            assert reply.fetched()[number]["UID"] == message
+        assert (await client.command("NOOP")).untagged == []  # nothing is told twice
+    assert list((await room.stored()).values()) == list(WAYS.values())
 
 
 async def test_the_same_on_both_engines(room_both: Room) -> None:
@@ -85,28 +85,28 @@ async def test_the_same_on_both_engines(room_both: Room) -> None:
     assert list((await room_both.stored()).values()) == [{"\\Deleted"}] * 5
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "STORE 1",
-        "STORE 1 FLAGS",
-        "STORE 1 *FLAGS (\\Seen)",
-        "STORE 1 FLAGS.LOUD (\\Seen)",
-        "STORE 1 +FLAGS (\\Seen",
-        "STORE 1 +FLAGS (\\Nonsense)",
-        "STORE 1 +FLAGS (a(b)",
-        "STORE 1 (UNCHANGEDSINCE) FLAGS ()",
-        "STORE 1 (UNCHANGEDSINCE -1) FLAGS ()",
-        "STORE 0 FLAGS ()",
-        "STORE 3 FLAGS ()",
-        "STORE $ FLAGS ()",
-    ],
-)
-async def test_what_cannot_be_stored_is_bad_and_changes_nothing(room: Room, line: str) -> None:
+NO_STORE = [
+    "STORE 1",
+    "STORE 1 FLAGS",
+    "STORE 1 *FLAGS (\\Seen)",
+    "STORE 1 FLAGS.LOUD (\\Seen)",
+    "STORE 1 +FLAGS (\\Seen",
+    "STORE 1 +FLAGS (\\Nonsense)",
+    "STORE 1 +FLAGS (a(b)",
+    "STORE 1 (UNCHANGEDSINCE) FLAGS ()",
+    "STORE 1 (UNCHANGEDSINCE -1) FLAGS ()",
+    "STORE 0 FLAGS ()",
+    "STORE 3 FLAGS ()",
+    "STORE $ FLAGS ()",
+]
+
+
+async def test_what_cannot_be_stored_is_bad_and_changes_nothing(room: Room) -> None:
     await room.deliver(SMALL, SMALL, flags=("\\Flagged",))
     client = await without_recent(room)
-    reply = await client.command(line)
-    assert (reply.kind, reply.untagged) == ("BAD", [])
+    for line in NO_STORE:
+        reply = await client.command(line)
+        assert (reply.kind, reply.untagged) == ("BAD", []), line
     assert list((await room.stored()).values()) == [{"\\Flagged"}] * 2
 
 
