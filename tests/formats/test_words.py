@@ -65,6 +65,11 @@ def test_encoded_words_as_they_arrive(sent: bytes, meant: str) -> None:
     assert words.decode_words(sent) == meant
 
 
+def _read(text: str) -> str:
+    """A byte order mark in front says how to read, and is no text: charsets.decode."""
+    return text.removeprefix("\ufeff")
+
+
 @given(texts, st.integers(0, 90), st.booleans())
 @example("=?utf-8?Q?a?=", 9, False)
 @example("a =?x é", 9, False)
@@ -73,7 +78,7 @@ def test_encoded_words_as_they_arrive(sent: bytes, meant: str) -> None:
 @settings(max_examples=300, deadline=None)
 def test_encoding_round_trip(text: str, used: int, phrase: bool) -> None:
     wire = words.encode_words(text, used=used, phrase=phrase)
-    assert words.decode_words(wire) == text
+    assert words.decode_words(wire) == _read(text)
     assert wire.isascii()
     for word in re.findall(rb"=\?utf-8\?[qb]\?[^ ]*", wire):
         assert len(word) <= 75  # RFC 2047 §2
@@ -174,12 +179,13 @@ def test_parameters_take_the_plainest_form(value: str, wire: bytes) -> None:
 @example("é" * 300)
 @example("x" * 190)
 @example("'%*=?utf-8?q?a?=")
+@example("\ufeff")
 @settings(max_examples=300, deadline=None)
 def test_parameters_round_trip_in_one_field(value: str) -> None:
     wire = b"attachment; " + words.encode_parameter("filename", value)
     main, found = headers.parameterised(wire)
     assert main == b"attachment"
-    assert found == {"filename": value}
+    assert found == {"filename": _read(value)}
     field = headers.field("Content-Disposition", wire.decode("ascii"))
     block = headers.scan(field + b"\r\n")
     assert len(block.fields) == 1
