@@ -94,15 +94,19 @@ def test_the_commands_that_the_first_start_prints_do_what_they_say(walk: Walking
 def test_the_commands_of_the_readme_do_what_it_says(walk: Walking) -> None:
     admin = walk.admin()
     lines = README.read_text(encoding="utf-8").splitlines()
-    commands = [line for line in lines if line.startswith(("swaks ", "curl "))]
-    assert len(commands) == 2
-    sent, read = (
+    commands = [line for line in lines if line.startswith(("swaks ", "curl ", ".venv/"))]
+    assert len(commands) == 3
+    sent, read, why = (
         re.sub(r"\b20(025|993)\b", lambda port: str(int(port[1]) + walk.offset), command)
         for command in commands
     )
-    assert run(shlex.split(sent)).code == 0
+    shown = run(shlex.split(sent))
+    assert re.search(r"^<-  250 .*\n.*QUIT", shown.text, re.MULTILINE)
     who = f"{admin.address}:{admin.password}"
     assert b"Received: " in run(shlex.split(read.replace(admin.address, who))).out
+    command, *words = shlex.split(why)
+    assert command == ".venv/bin/postroom"
+    assert shown.trace_id in walk.postroom(*words).text
 
 
 def test_postmaster_and_abuse_reach_the_administrator_even_without_a_domain(walk: Walking) -> None:

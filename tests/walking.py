@@ -300,14 +300,18 @@ def uid_of(file: Path) -> int:
     return int(found[1]) if found else 0
 
 
-_TUID: Final = re.compile(rb"^X-TUID: [^\r\n]*\n", re.MULTILINE)
+_MARK: Final = re.compile(rb"^X-TUID: [^\r\n]*\r\n", re.MULTILINE)
+
+
+def without_mark(content: bytes) -> bytes:
+    """A message without the field by which mbsync knows again what it copied."""
+    head, gap, body = content.partition(b"\r\n\r\n")
+    return _MARK.sub(b"", head + b"\r\n", count=1) + gap[2:] + body
 
 
 def as_on_the_wire(file: Path) -> bytes:
     """A Maildir file with the line ends of the wire, and without the mark that mbsync adds."""
-    head, gap, body = file.read_bytes().partition(b"\n\n")
-    head = _TUID.sub(b"", head + b"\n", count=1)
-    return (head + gap[1:] + body).replace(b"\n", b"\r\n")
+    return without_mark(file.read_bytes().replace(b"\n", b"\r\n"))
 
 
 def fetched(box: imaplib.IMAP4, numbers: str = "1:*") -> list[bytes]:
