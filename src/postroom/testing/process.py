@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Final
 
@@ -103,10 +104,15 @@ class ServerProcess:
         """Process ids of its direct children, oldest first; none once it is gone."""
         try:
             children = psutil.Process(self._child.pid).children()
-            alive = [c for c in children if c.status() != psutil.STATUS_ZOMBIE]
-            return [c.pid for c in sorted(alive, key=lambda c: (c.create_time(), c.pid))]
         except psutil.NoSuchProcess:
             return []
+        found = []
+        for child in children:
+            # One that ends while we look says nothing about the others.
+            with suppress(psutil.NoSuchProcess):
+                if child.status() != psutil.STATUS_ZOMBIE:
+                    found.append((child.create_time(), child.pid))
+        return [pid for _, pid in sorted(found)]
 
     def group(self) -> list[int]:
         """Process ids of all in its group that run, itself among them; none once reaped."""
