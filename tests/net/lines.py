@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
 from postroom.core.errors import ConnectionLost, MailError
 from postroom.net.accept import Acceptor, Admit, Strangers
 from postroom.net.connection import LIMITS, Connection, Limits, Peer
+from postroom.net.proxy import Networks
 from postroom.net.wheel import TimerWheel
 
 TICK = 0.02
+
+Scenario = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
+"""Runs an async function on a loop of its own."""
 
 
 class LineSession:
@@ -103,13 +108,18 @@ class LineSession:
 class Door:
     """An acceptor on a free port of loopback and the sessions that it made."""
 
-    def __init__(self, acceptor: Acceptor, port: int, sessions: list[LineSession]) -> None:
+    def __init__(
+        self, acceptor: Acceptor, port: int, sessions: list[LineSession], wheel: TimerWheel
+    ) -> None:
         self.acceptor = acceptor
         self.port = port
         self.sessions = sessions
+        self.wheel = wheel
 
-    def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=5)
+    def connect(self, source: str = "127.0.0.1") -> socket.socket:
+        return socket.create_connection(
+            ("127.0.0.1", self.port), timeout=5, source_address=(source, 0)
+        )
 
     async def session(self, n: int = 0) -> LineSession:
         """The n-th session once it exists."""
@@ -129,6 +139,7 @@ async def door(
     cap: int = 1000,
     limits: Limits = LIMITS,
     prepare: Callable[[LineSession], None] = lambda session: None,
+    proxy_from: Networks = (),
 ) -> AsyncIterator[Door]:
     loop = asyncio.get_running_loop()
     wheel = TimerWheel(loop, tick=TICK)
@@ -154,10 +165,11 @@ async def door(
         cap=cap,
         busy=b"busy\r\n",
         limits=limits,
+        proxy_from=proxy_from,
     )
     acceptor.start()
     try:
-        yield Door(acceptor, port, sessions)
+        yield Door(acceptor, port, sessions, wheel)
     finally:
         acceptor.close()
         for connection in tuple(acceptor.connections):

@@ -5,12 +5,11 @@ import socket
 import ssl
 import time
 import timeit
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from ipaddress import ip_address
 from typing import Any
 
 import pytest
-import uvloop
 
 from postroom.core.errors import ConnectionLost, Malformed, TlsFailed
 from postroom.net.accept import Strangers
@@ -18,22 +17,7 @@ from postroom.net.certificates import CertificateStore
 from postroom.net.connection import Limits
 from postroom.net.tls import TlsFacts
 
-from .lines import TICK, Door, LineSession, door, read_line, trusting_client
-
-Scenario = Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
-
-
-@pytest.fixture(params=["uvloop", "asyncio"])
-def play(request: pytest.FixtureRequest) -> Scenario:
-    """Runs a scenario on each kind of loop."""
-    factory = uvloop.new_event_loop if request.param == "uvloop" else asyncio.new_event_loop
-
-    def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run(scenario())
-
-    return run
-
+from .lines import TICK, Door, LineSession, Scenario, door, read_line, trusting_client
 
 # --- plain --------------------------------------------------------------------------------
 
@@ -141,6 +125,89 @@ def test_a_paused_owner_gets_no_bytes_until_it_resumes(play: Scenario) -> None:
                 await asyncio.wait_for(session.gone.wait(), 5)
                 assert session.lines == [b"HOLD", b"one"]
                 assert session.events == ["connected", "eof", "lost"]
+
+    play(scenario)
+
+
+def test_no_session_is_given_more_than_16_kib_at_once(
+    play: Scenario, certificates: CertificateStore
+) -> None:
+    """Or a peer could make us hold more than its budget before anybody can object."""
+
+    async def scenario() -> None:
+        for tls in (None, certificates.context()):
+            sizes: list[int] = []
+
+            def watched(session: LineSession, sizes: list[int] = sizes) -> None:
+                on_bytes = session.on_bytes
+
+                def measured(data: bytes) -> None:
+                    sizes.append(len(data))
+                    on_bytes(data)
+
+                session.on_bytes = measured  # type: ignore[method-assign]  # it watches itself
+
+            async with door(tls=tls, prepare=watched) as there:
+
+                def client(secret: bool = tls is not None, there: Door = there) -> None:
+                    sock = there.connect()
+                    if secret:
+                        sock = trusting_client().wrap_socket(sock)
+                    with sock:
+                        assert read_line(sock) == b"hello"
+                        sock.sendall(b"QUIT" + b"x" * (2 << 20) + b"\r\nQUIT\r\n")
+                        while sock.recv(65536):
+                            pass
+
+                await asyncio.to_thread(client)
+            assert sum(sizes) >= 2 << 20
+            assert max(sizes) <= 16 * 1024
+
+    play(scenario)
+
+
+def test_after_a_pause_nothing_more_is_read(play: Scenario) -> None:
+    async def scenario() -> None:
+        def hasty(session: LineSession) -> None:
+            def paused(data: bytes) -> None:
+                session.buffer += data
+                session.connection.pause()
+
+            session.on_bytes = paused  # type: ignore[method-assign]  # it pauses at once
+
+        async with door(prepare=hasty) as there:
+            with there.connect() as sock:
+                session = await there.session()
+                await asyncio.to_thread(sock.sendall, b"x" * 200_000)
+                await asyncio.sleep(0.1)
+                assert 0 < len(session.buffer) <= 16 * 1024
+                while len(session.buffer) < 200_000:
+                    before = len(session.buffer)
+                    session.connection.resume()
+                    await asyncio.sleep(0.01)
+                    assert len(session.buffer) - before <= 16 * 1024
+
+    play(scenario)
+
+
+def test_two_connections_that_talk_at_once_are_not_mixed(play: Scenario) -> None:
+    """They read into the same memory, one after the other."""
+
+    async def scenario() -> None:
+        async with door() as there:
+
+            def client(letter: bytes) -> None:
+                with there.connect() as sock:
+                    assert read_line(sock) == b"hello"
+                    for n in range(50):
+                        line = letter * (n * 997 % 30_000 + 1)
+                        sock.sendall(line + b"\r\n")
+                        got = b""
+                        while not got.endswith(b"\r\n"):
+                            got += sock.recv(65536)
+                        assert got == line + b"\r\n"
+
+            await asyncio.gather(*(asyncio.to_thread(client, each) for each in (b"a", b"b", b"c")))
 
     play(scenario)
 

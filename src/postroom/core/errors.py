@@ -185,6 +185,13 @@ class Corrupt(MailError):
     sentence = "A stored object is damaged"
 
 
+class SecretUnreadable(MailError):
+    """A sealed secret cannot be opened, or none sealed. RFC 3463 §3.8: other security status."""
+
+    status = Status(4, 7, 0)
+    sentence = "A stored secret cannot be read"
+
+
 class Unreachable(MailError):
     """The running server did not answer on its local socket."""
 
@@ -207,3 +214,43 @@ class TlsFailed(ConnectionLost):
 
     status = Status(4, 7, 5)
     sentence = "TLS could not be established"
+
+
+class CertificateRefused(TlsFailed):
+    """The peer's certificate is not what was asked for. `result`: how TLS-RPT names the reason."""
+
+    sentence = "The certificate could not be verified"
+
+    def __init__(
+        self,
+        sentence: str | None = None,
+        *,
+        detail: str = "",
+        result: str = "validation-failure",  # RFC 8460 §4.3.2
+    ) -> None:
+        super().__init__(sentence, detail=detail)
+        self.result = result
+
+
+class ConnectFailed(MailError):
+    """No connection came about. RFC 3463 §3.5: no answer from host."""
+
+    status = Status(4, 4, 1)
+    sentence = "The host does not answer"
+
+
+# --- what others say -----------------------------------------------------------------------
+
+
+class DnsFailed(MailError):
+    """DNS gave no answer that can be used: neither a record nor the word that there is none.
+
+    `reason` is short and of a fixed set, for traces and metrics: timeout, servfail, bogus, ...
+    """
+
+    status = Status(4, 4, 3)  # RFC 3463 §3.5: directory server failure
+    sentence = "A DNS lookup failed, please try again"
+
+    def __init__(self, sentence: str | None = None, *, detail: str = "", reason: str = "") -> None:
+        super().__init__(sentence, detail=detail)
+        self.reason = reason

@@ -39,7 +39,7 @@ class Certificate:
     hosts: frozenset[str]  # lower case A-labels, may begin with "*."
     not_after: Instant
     self_signed: bool
-    endpoint: bytes  # tls-server-end-point. RFC 5929 §4.1
+    endpoint: bytes  # tls-server-end-point, if it has one. RFC 5929 §4.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,17 +269,27 @@ def _describe(name: str, leaf: x509.Certificate) -> Certificate:
         hosts = names.get_values_for_type(x509.DNSName)
     except x509.ExtensionNotFound:
         hosts = []  # the common name stands for nothing any more. RFC 9525 §6.3
-    algorithm = leaf.signature_hash_algorithm
-    # MD5 and SHA-1 are replaced by SHA-256; so is what names no hash. RFC 5929 §4.1
-    if algorithm is None or isinstance(algorithm, hashes.MD5 | hashes.SHA1):
-        algorithm = hashes.SHA256()
     return Certificate(
         name=name,
         hosts=frozenset(host.lower().rstrip(".") for host in hosts),
         not_after=from_datetime(leaf.not_valid_after_utc),
         self_signed=leaf.issuer == leaf.subject,
-        endpoint=leaf.fingerprint(algorithm),
+        endpoint=endpoint(leaf),
     )
+
+
+def endpoint(leaf: x509.Certificate) -> bytes:
+    """tls-server-end-point: the hash of a server's certificate that channel binding compares.
+
+    Empty where it is not defined: a signature that names no hash of its own, as EdDSA does.
+    RFC 5929 §4.1.
+    """
+    algorithm = leaf.signature_hash_algorithm
+    if algorithm is None:
+        return b""
+    if isinstance(algorithm, hashes.MD5 | hashes.SHA1):
+        algorithm = hashes.SHA256()
+    return leaf.fingerprint(algorithm)
 
 
 def _generation(loaded: Mapping[str, _Loaded]) -> _Generation:

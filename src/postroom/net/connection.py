@@ -19,7 +19,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final, Protocol, TypeAlias, cast
 
 from postroom.core.errors import ConnectionLost, Malformed, Misuse, TlsFailed
-from postroom.net.tls import TlsEngine, TlsFacts
+from postroom.net.tls import ClientTls, TlsEngine, TlsFacts
 from postroom.net.wheel import TimerWheel
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
@@ -27,7 +27,7 @@ Bytes: TypeAlias = bytes | bytearray | memoryview
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who is at the other end, and which of our doors it came through.
+    """Who is at the other end, and which of our doors it came through: none if we went out.
 
     An IPv4 peer of an IPv6 socket is shown as IPv4, so that no rule can be walked around.
     """
@@ -36,8 +36,9 @@ class Peer:
     port: int
     local_ip: IPv4Address | IPv6Address | None
     local_port: int
-    listener: str
+    listener: str  # empty if we made the connection
     tls: TlsFacts | None = None
+    via: IPv4Address | IPv6Address | None = None  # the proxy that told us all this but itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Handler(Protocol):
         ...
 
     def on_bytes(self, data: bytes) -> None:
-        """What arrived, at most 256 KiB; never empty, never while paused, never after close."""
+        """What arrived, at most 16 KiB; never empty, never while paused, never after close."""
         ...
 
     def on_eof(self) -> None:
@@ -82,7 +83,7 @@ class Handler(Protocol):
         ...
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """One connection, from the moment it has a transport.
 
     Cheap when idle: no timer, no task and no buffer of its own.
@@ -124,12 +125,13 @@ class Connection(asyncio.Protocol):
         make_handler: Callable[[Peer], Handler],
         wheel: TimerWheel,
         *,
-        tls: ssl.SSLContext | None = None,
+        tls: ssl.SSLContext | ClientTls | None = None,
         limits: Limits = LIMITS,
         on_signed_in: Callable[[], None] | None = None,
         on_closed: Callable[[Connection], None] | None = None,
     ) -> None:
-        """With `tls` the handshake comes first and the handler is made after it.
+        """With `tls` the handshake comes first and the handler is made after it; `ClientTls`
+        makes us its client, and may raise TlsFailed here.
 
         `on_closed` is called once the connection is gone, whether or not it had a handler.
         """
@@ -142,8 +144,8 @@ class Connection(asyncio.Protocol):
         self._on_closed = on_closed
         self._handler: Handler | None = None
         self._transport: asyncio.Transport | None = None
-        self._tls: TlsEngine | None = TlsEngine(tls) if tls is not None else None
-        self._tls_ready: asyncio.Future[None] | None = None  # whom start_tls keeps waiting
+        self._tls: TlsEngine | None = _engine(tls) if tls is not None else None
+        self._tls_ready: asyncio.Future[TlsFacts] | None = None  # who waits for the handshake
         self._held: list[bytes] | None = None  # plaintext that came although reading is paused
         self._backlog: list[bytes] | None = None  # written during a handshake
         self._waiters: list[asyncio.Future[None]] | None = None
@@ -167,6 +169,11 @@ class Connection(asyncio.Protocol):
     def is_closing(self) -> bool:
         """True once closed or lost: nothing more is read, and writing does nothing."""
         return self._closing or self._lost
+
+    @property
+    def sent(self) -> int:
+        """Octets that were given to the transport, with what TLS adds."""
+        return self._written
 
     @property
     def handler(self) -> Handler | None:
@@ -302,18 +309,49 @@ class Connection(asyncio.Protocol):
             self.write(refusal)
             self.close()
             raise Malformed("Nothing may follow STARTTLS before its answer")
-        self._paused = True
         self.write(reply)
-        self._tls = TlsEngine(context)
-        self._begin_handshake()
+        return await self._upgrade(TlsEngine(context))
+
+    async def secure(
+        self, context: ssl.SSLContext, hostname: str | None, *, leftover: bool
+    ) -> TlsFacts:
+        """STARTTLS as its client, once the server has agreed: speak TLS from now on.
+
+        `leftover` says that the owner holds bytes that came behind the server's answer. They
+        were sent in plaintext, by anybody on the way, and would be believed as if they had
+        been protected (response injection, CVE-2021-38371): the connection is closed and
+        Malformed raised. What is still to come can only be a handshake.
+
+        On return reading is paused: forget what was said before (RFC 3207 §4.2), then
+        `resume`. Raises TlsFailed, CertificateRefused (which is one), ConnectionLost; then
+        the connection is already ending.
+        """
+        if self._transport is None or self._closing:
+            raise self._lost_error()
+        if self._tls is not None:
+            raise Misuse("TLS is active already")
+        if leftover or self._held is not None:
+            self.abort()
+            raise Malformed("Nothing may follow the answer to STARTTLS")
+        try:
+            engine = TlsEngine(context, server_side=False, hostname=hostname)
+        except TlsFailed:
+            self.abort()
+            raise
+        return await self._upgrade(engine)
+
+    async def secured(self) -> TlsFacts:
+        """Wait until the handshake under way is done. Raises TlsFailed, ConnectionLost."""
+        if self.peer.tls is not None:
+            return self.peer.tls
+        if self.is_closing or self._tls is None:
+            raise self._lost_error()
         self._tls_ready = self._wheel.loop.create_future()
         try:
-            await self._tls_ready
+            return await self._tls_ready
         except asyncio.CancelledError:
-            self.abort()  # nobody would resume it
+            self.abort()  # nobody would take it over
             raise
-        assert self.peer.tls is not None
-        return self.peer.tls
 
     # --- for the loop ----------------------------------------------------------------------
 
@@ -322,13 +360,18 @@ class Connection(asyncio.Protocol):
         self._transport = transport = cast("asyncio.Transport", transport)
         transport.set_write_buffer_limits(self._limits.high_water, self._limits.low_water)
         if self._tls is not None:
-            self._begin_handshake()
+            self._begin_handshake(self._tls)
         else:
             self._open()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        # Ours: a loop would bring 256 KiB at once, before anybody could say that it is enough.
+        return self._wheel.scratch if self._tls is None else self._wheel.scratch_tls
+
+    def buffer_updated(self, nbytes: int) -> None:
         if self._closing:
             return
+        data = bytes(self._wheel.scratch_tls[:nbytes])  # the next read overwrites it
         if self._tls is not None:
             self._tls.feed(data)
             if self._handshake_at == math.inf or self._shake(self._tls):
@@ -377,11 +420,8 @@ class Connection(asyncio.Protocol):
         self._lost = True
         self._transport = None
         self._wheel.forget(self)
-        waiters = self._waiters or []
-        if self._tls_ready is not None:
-            waiters.append(self._tls_ready)
-        for waiter in waiters:
-            if not waiter.done():
+        for waiter in (*(self._waiters or ()), self._tls_ready):
+            if waiter is not None and not waiter.done():
                 waiter.set_exception(self._lost_error())
         self._waiters = self._tls_ready = self._tls = self._held = self._backlog = None
         handler, self._handler = self._handler, None
@@ -439,10 +479,17 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.pause_reading()
 
-    def _begin_handshake(self) -> None:
+    async def _upgrade(self, engine: TlsEngine) -> TlsFacts:
+        self._paused = True
+        self._tls = engine
+        self._begin_handshake(engine)
+        return await self.secured()
+
+    def _begin_handshake(self, engine: TlsEngine) -> None:
         self._handshake_at = self._wheel.time() + self._limits.handshake
         self._wheel.wake(self, self._handshake_at)
         self._apply_reading()
+        self._shake(engine)  # a client speaks first
 
     def _shake(self, engine: TlsEngine) -> bool:
         """Go on with the handshake: True once it is done."""
@@ -455,14 +502,15 @@ class Connection(asyncio.Protocol):
         if not done:
             return False
         self._handshake_at = math.inf
-        self.peer = replace(self.peer, tls=engine.facts())
+        facts = engine.facts()
+        self.peer = replace(self.peer, tls=facts)
         if self._backlog is not None:
             backlog, self._backlog = self._backlog, None
             self.writelines(backlog)
         if self._tls_ready is not None:
             self._apply_reading()
             if not self._tls_ready.done():
-                self._tls_ready.set_result(None)
+                self._tls_ready.set_result(facts)
             self._tls_ready = None
         if self._handler is None:
             self._open()
@@ -540,3 +588,9 @@ class Connection(asyncio.Protocol):
 
     def _lost_error(self) -> ConnectionLost:
         return self._error if self._error is not None else ConnectionLost()
+
+
+def _engine(tls: ssl.SSLContext | ClientTls) -> TlsEngine:
+    if isinstance(tls, ClientTls):
+        return TlsEngine(tls.context, server_side=False, hostname=tls.hostname)
+    return TlsEngine(tls)

@@ -9,16 +9,20 @@ implicit TLS and STARTTLS the same code on both loops.
 from __future__ import annotations
 
 import ssl
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from postroom.core.errors import TlsFailed
+from postroom.core.errors import CertificateRefused, TlsFailed
 
 RECORD: Final = 16_384  # plaintext bytes of the largest record. RFC 8446 §5.1
 
 # RFC 9325 §4.2: forward secrecy and AEAD only. TLS 1.3 suites are all of that kind.
 CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+
+# What is better than nothing, where the alternative is plaintext. RFC 7435 §3
+_OPPORTUNISTIC: Final = f"{CIPHERS}:DHE+AESGCM:ECDHE+AES:DHE+AES:RSA+AES:!aDSS:!AESCCM:@SECLEVEL=1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,16 @@ class TlsFacts:
     certificate: str  # the name of the certificate in the store; empty for a client
     alpn: str | None
     endpoint: bytes  # tls-server-end-point of that certificate, for SCRAM-PLUS. RFC 5929 §4
+    chain: tuple[bytes, ...] = ()  # for a client: what the server showed, DER, its own first
+    verified: bool = False  # for a client: the chain leads to a CA that we trust, and names it
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTls:
+    """How a client begins TLS. A name is sent as SNI, and is what a verifying context checks."""
+
+    context: ssl.SSLContext
+    hostname: str | None  # A-labels, or an address in text
 
 
 class ServerSide(ssl.SSLObject):
@@ -71,6 +85,34 @@ def server_context(
     return context
 
 
+def client_context(*, verify: bool, ca_file: str | None = None) -> ssl.SSLContext:
+    """A context for connections that we make: TLS 1.2 or later.
+
+    With `verify` the chain must lead to a CA of the system or to a certificate of `ca_file`
+    (PEM), and name the host in its subjectAltName (RFC 9525 §2). Without, nothing is checked:
+    whoever answers is believed, so that it is protected from those who only listen (RFC 7435),
+    or it is judged afterwards by `TlsFacts.chain`. Reads the disk: make one, use it often.
+
+    Raises OSError (ssl.SSLError is one) if `ca_file` cannot be read or holds no certificate.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET | ssl.OP_NO_COMPRESSION
+    context.hostname_checks_common_name = False
+    if not verify:
+        context.set_ciphers(_OPPORTUNISTIC)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
+    context.set_ciphers(CIPHERS)
+    # What an operator names is trusted, whether or not it is a root.
+    context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+    context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    return context
+
+
 class TlsEngine:
     """One side of a TLS session as bytes in, bytes out.
 
@@ -83,11 +125,18 @@ class TlsEngine:
     def __init__(
         self, context: ssl.SSLContext, *, server_side: bool = True, hostname: str | None = None
     ) -> None:
+        """`hostname` is for a client. Raises TlsFailed if it can be no host's."""
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._object = context.wrap_bio(
-            self._incoming, self._outgoing, server_side=server_side, server_hostname=hostname
-        )
+        host = (
+            hostname.removesuffix(".") if hostname is not None else None
+        )  # SNI has no last dot. RFC 6066 §3
+        try:
+            self._object = context.wrap_bio(
+                self._incoming, self._outgoing, server_side=server_side, server_hostname=host
+            )
+        except (ValueError, TypeError) as error:  # an empty label, a NUL; none for a check
+            raise TlsFailed(detail=f"{hostname!r}: {error}") from error
         self._held = b""  # ciphertext that OpenSSL has not seen
         self._position = 0
         self._unread = False  # what OpenSSL has seen may hold a record
@@ -179,6 +228,8 @@ class TlsEngine:
             certificate=server.certificate if server else "",
             alpn=side.selected_alpn_protocol(),
             endpoint=server.endpoint if server else b"",
+            chain=() if server else _chain(side),
+            verified=side.context.verify_mode is ssl.CERT_REQUIRED and not server,
         )
 
     def _show(self) -> bool:
@@ -198,5 +249,31 @@ class TlsEngine:
         return True
 
 
+_DER: Final = 2  # PEM is 1; _ssl.ENCODING_DER
+
+# X509_V_ERR_ codes, x509_vfy.h; every other one has no name of its own in RFC 8460 §4.3.2.
+_RESULTS: Final = {
+    9: "certificate-not-trusted",  # not yet valid
+    10: "certificate-expired",
+    18: "certificate-not-trusted",  # self-signed
+    19: "certificate-not-trusted",  # self-signed somewhere in the chain
+    20: "certificate-not-trusted",  # no issuer
+    21: "certificate-not-trusted",  # nothing but itself
+    62: "certificate-host-mismatch",
+    64: "certificate-host-mismatch",  # an address
+}
+
+
+def _chain(side: ssl.SSLObject) -> tuple[bytes, ...]:
+    if sys.version_info >= (3, 13):
+        return tuple(side.get_unverified_chain())
+    # Without the chain DANE-TA(2) could not be checked.
+    inner = side._sslobj  # type: ignore[attr-defined]  # it had no public name before 3.13
+    return tuple(each.public_bytes(_DER) for each in inner.get_unverified_chain() or ())
+
+
 def _failed(error: ssl.SSLError) -> TlsFailed:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        result = _RESULTS.get(error.verify_code, "validation-failure")
+        return CertificateRefused(detail=error.verify_message, result=result)
     return TlsFailed(detail=error.reason or str(error))

@@ -13,6 +13,8 @@ import math
 from typing import Final, Protocol
 
 TICK: Final = 0.5  # seconds: how late a deadline may be noticed
+READ: Final = 16_384  # bytes that a connection is given at once, at most: as of a TLS record
+READ_TLS: Final = 65_536  # bytes of TLS that are read at once: with less, each costs more
 
 
 class Sleeper(Protocol):
@@ -31,7 +33,7 @@ class TimerWheel:
     Costs the loop one timer, and none while nobody sleeps.
     """
 
-    __slots__ = ("_buckets", "_handle", "_loop", "_next", "_tick", "time")
+    __slots__ = ("_buckets", "_handle", "_loop", "_next", "_tick", "scratch", "scratch_tls", "time")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, tick: float = TICK) -> None:
         self._loop = loop
@@ -40,6 +42,10 @@ class TimerWheel:
         self._next = 0  # the first slot that has not been swept
         self._handle: asyncio.TimerHandle | None = None
         self.time = loop.time
+        # Where all connections of this loop read, one after the other: it lies here because
+        # the wheel is what they share.
+        self.scratch_tls = memoryview(bytearray(READ_TLS))
+        self.scratch = self.scratch_tls[:READ]
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -48,6 +54,8 @@ class TimerWheel:
     def wake(self, sleeper: Sleeper, at: float) -> None:
         """Look at `sleeper` when `at` has passed, or earlier if it already waits for that."""
         slot = math.ceil(at / self._tick)
+        if slot * self._tick < at:
+            slot += 1  # rounded away: it would be looked at a hair too early
         old = sleeper.slot
         if old is not None:
             if old <= slot:
