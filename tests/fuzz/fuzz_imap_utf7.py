@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from postroom.wire.imap import utf7
+from postroom.formats import utf7
 
 SEEDS: list[bytes] = [
     b"INBOX",

@@ -306,20 +306,20 @@ def received_field(
     literal it moves into the comment, cleaned. `peer_name` is the name that DNS gave and
     confirmed, `tls` a phrase such as "TLS1.3 TLS_AES_128_GCM_SHA256". `recipient` only where
     there is one; it is left out where the field could not show it. Without `helo` and `peer`
-    there is no FROM clause: we made the message ourselves.
+    there is no FROM clause, without `protocol` no WITH clause: we made the message ourselves.
 
     Raises Misuse for a host of ours, a protocol or an id that are none.
     """
     if not _IS_DOMAIN(by):
         raise Misuse("This is not a host name", detail=f"{by[:100]!a}")
-    if protocol not in PROTOCOLS:
+    if protocol and protocol not in PROTOCOLS:
         raise Misuse("This is not a mail protocol", detail=f"{protocol[:100]!a}")
     if not _IS_ATOM(identifier):
         raise Misuse("This is not a queue id", detail=f"{identifier[:100]!a}")
     clauses = []
     if helo is not None or peer is not None:
         clauses.append(_from_clause(helo or "", peer, peer_name))
-    clauses.append(f"by {by} with {protocol}")
+    clauses.append(f"by {by} with {protocol}" if protocol else f"by {by}")
     if tls:
         clauses.append(f"({_comment(tls, 128)})")
     clauses.append(f"id {identifier}")

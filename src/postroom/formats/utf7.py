@@ -1,4 +1,4 @@
-"""Modified UTF-7, the mailbox names of IMAP4rev1. RFC 3501 §5.1.3."""
+"""Modified UTF-7: mailbox names of IMAP4rev1 (RFC 3501 §5.1.3), and of folders on a disk."""
 
 from __future__ import annotations
 
@@ -29,6 +29,14 @@ def decode(raw: bytes) -> str:
     Superfluous shifts and shifted ASCII are refused: RFC 3501 §5.1.3 forbids them, and a
     name with two spellings is two names to a client and one to us.
     """
+    name = decode_any(raw)
+    if b"&" in raw and encode(name) != raw:
+        raise ValueError("not the canonical form")
+    return name
+
+
+def decode_any(raw: bytes) -> str:
+    """The same for any spelling, as Courier has `&AC4-` for a dot. Raises ValueError for none."""
     if not _PRINTABLE.fullmatch(raw):
         raise ValueError("not printable ASCII")
     first, *shifted = raw.split(b"&")
@@ -39,10 +47,7 @@ def decode(raw: bytes) -> str:
             raise ValueError("a shift without its end")
         parts.append(_unpack(packed) if packed else "&")
         parts.append(plain.decode("ascii"))
-    name = "".join(parts)
-    if shifted and encode(name) != raw:
-        raise ValueError("not the canonical form")
-    return name
+    return "".join(parts)
 
 
 def _unpack(packed: bytes) -> str:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postroom.wire.imap import utf7
+from postroom.formats import utf7
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
