@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from postroom.access import passwords
 from postroom.access.passwords import Cost
-from postroom.access.settings import AccessSettings
+from postroom.access.settings import SCRAM_ITERATIONS, AccessSettings
 from postroom.core.errors import Corrupt, Malformed, NotAllowed
+from postroom.wire.sasl import Verifier, parse_verifier, password_octets, saslprep
 
 CHEAP = Cost(8, 1, 1)
 
@@ -87,30 +88,71 @@ def test_strength_is_what_the_settings_say() -> None:
 
 
 def test_a_verifier_knows_its_password_and_no_other() -> None:
-    secret = passwords.make_secret("Åbc def", CHEAP)
+    secret = passwords.make_secret("Åbc def", CHEAP).password
     assert secret.startswith("$argon2id$v=19$m=8,t=1,p=1$")
     assert passwords.verify(secret, passwords.prepare("A\u030abc def"))
     assert not passwords.verify(secret, passwords.prepare("Åbc deg"))
 
 
 def test_default_cost_is_owasps() -> None:
-    assert passwords.make_secret("long enough").startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    assert passwords.make_secret("long enough").password.startswith(
+        "$argon2id$v=19$m=19456,t=2,p=1$"
+    )
 
 
 def test_a_decoy_costs_the_same_and_opens_for_nobody() -> None:
     decoy = passwords.decoy(CHEAP)
     assert argon2.extract_parameters(decoy) == argon2.extract_parameters(
-        passwords.make_secret("x", CHEAP)
+        passwords.make_secret("x", CHEAP).password
     )
     assert not passwords.verify(decoy, b"anything")
     assert passwords.decoy(CHEAP) != decoy
 
 
 def test_a_verifier_of_another_cost_is_stale() -> None:
-    secret = passwords.make_secret("some password", CHEAP)
-    assert not passwords.is_stale(secret, CHEAP)
-    assert passwords.is_stale(secret, Cost(16, 1, 1))
-    assert passwords.is_stale(secret, Cost(8, 2, 1))
+    made = passwords.make_secret("some password", CHEAP)
+    secret, scram = made.password, made.scram
+    assert not passwords.is_stale(secret, scram, CHEAP)
+    assert passwords.is_stale(secret, scram, Cost(16, 1, 1))
+    assert passwords.is_stale(secret, scram, Cost(8, 2, 1))
+    assert passwords.is_stale(secret, scram, Cost(8, 1, 1, 4096))
+    assert passwords.is_stale(secret, None, CHEAP)
+    assert passwords.is_stale(secret, "damaged", CHEAP)  # a new one mends it
+    with pytest.raises(Corrupt):
+        passwords.is_stale("damaged", scram, CHEAP)
+
+
+def test_the_scram_verifier_is_of_what_clients_prove() -> None:
+    """SASLprep on their side, OpaqueString on ours first: one keyboard, one verifier."""
+    for typed in ("correct horse", "A\u030abc\u00a0def", "\u2168 lives", "\U0001f511 key"):
+        kept = parse_verifier(passwords.make_secret(typed, CHEAP).scram)
+        assert kept.iterations == SCRAM_ITERATIONS
+        assert len(kept.salt) == 16
+        assert Verifier.of(password_octets(typed), kept.salt, kept.iterations) == kept
+
+
+@given(st.text(max_size=20))
+@settings(max_examples=300)
+def test_what_is_prepared_twice_is_what_clients_prepare_once(typed: str) -> None:
+    try:
+        prepared = passwords.prepare(typed).decode()
+        saslprep(typed)
+    except Malformed:
+        return  # no password, or none that SASLprep takes
+    assert password_octets(prepared) == password_octets(typed)
+
+
+def test_a_scram_decoy_is_stable_and_looks_like_the_others() -> None:
+    decoy = parse_verifier(passwords.scram_decoy(b"k" * 32, "bob@a.example", CHEAP))
+    real = parse_verifier(passwords.make_secret("some password", CHEAP).scram)
+    assert (decoy.iterations, len(decoy.salt)) == (real.iterations, len(real.salt))
+    assert passwords.scram_decoy(b"k" * 32, "bob@a.example", CHEAP) == decoy.text()
+    salts = {
+        parse_verifier(passwords.scram_decoy(key, login, CHEAP)).salt
+        for key in (b"k" * 32, b"l" * 32)
+        for login in ("bob@a.example", "cat@a.example", "\ud800")
+    }
+    assert len(salts) == 6
 
 
 @pytest.mark.parametrize("damaged", ["", "x", "$argon2id$v=19$m=8,t=1,p=1$$", "$1$abc$def"])

@@ -10,15 +10,27 @@ import hashlib
 import hmac
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass, field, replace
 from functools import partial
-from ipaddress import IPv4Address, IPv6Address
 from typing import Final, TypeVar
 
 import structlog
 
 from postroom.access import passwords
+from postroom.access.attempts import (
+    Attempt,
+    Identity,
+    NotOffered,
+    Outcome,
+    Reason,
+    SessionFacts,
+)
+from postroom.access.conversations import (
+    Conversation,
+    LoginConversation,
+    PlainConversation,
+    ScramConversation,
+)
 from postroom.access.hashing import Hashing
 from postroom.access.passwords import Cost
 from postroom.access.settings import AccessSettings
@@ -27,70 +39,44 @@ from postroom.core import metrics
 from postroom.core.clock import Clock
 from postroom.core.errors import (
     AuthUnavailable,
+    EncryptionRequired,
     MailError,
     Malformed,
     NotAuthenticated,
 )
-from postroom.core.settings import Chain, Place, Role, Scope, chain
+from postroom.core.ids import Ids
+from postroom.core.settings import Chain, Place, Scope, chain
 from postroom.domain.directory import people
+from postroom.domain.directory.people import Verifiers
 from postroom.domain.policy import Policies
 from postroom.formats.address import Address, parse_mailbox
 from postroom.store.sql import Tx
 from postroom.store.units import Database
+from postroom.wire.sasl import (
+    LOGIN,
+    PLAIN,
+    SCRAM_SHA_256,
+    SCRAM_SHA_256_PLUS,
+    Verifier,
+    parse_verifier,
+)
 
 T = TypeVar("T")
 LOGIN_MAX: Final = 320
 """Characters of a login that are looked at: no address is longer."""
+
+# Strongest first: clients that cannot tell take the first that they know.
+MECHANISMS: Final = (SCRAM_SHA_256, PLAIN, LOGIN)
+MECHANISMS_BOUND: Final = (SCRAM_SHA_256_PLUS, *MECHANISMS)
+
+_SALT_KEY: Final = "access.unknown"
+_KEY: Final = 32  # octets
 
 OUTCOMES: Final = metrics.counter(
     "auth.attempts", "attempts", "Attempts to sign in by outcome", label="outcome"
 )
 
 _log: Final = structlog.get_logger("postroom.access")
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """Somebody wants to sign in."""
-
-    mechanism: str  # PLAIN, LOGIN
-    login: str
-    password: str | bytes = field(repr=False)
-    ip: IPv4Address | IPv6Address | None  # None on a unix socket
-    listener: str
-    protocol: str
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who signed in. A session whose principal has a later epoch than this ends."""
-
-    principal: int
-    account: int
-    address: Address
-    role: Role
-    epoch: int
-
-
-class Reason(StrEnum):
-    """How an attempt ended. Not for the peer."""
-
-    RIGHT = "right"
-    REMEMBERED = "remembered"  # right, and known without hashing
-    WRONG = "wrong"
-    UNKNOWN = "unknown"
-    NOT_ACTIVE = "not active"  # the password was right, the account is frozen or disabled
-    THROTTLED = "throttled"
-    UNAVAILABLE = "unavailable"
-    STOPPED = "stopped"  # by a `before`
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What `after` is told."""
-
-    reason: Reason
-    identity: Identity | None = None
 
 
 Before = Callable[[Attempt], Awaitable[None]]
@@ -102,10 +88,10 @@ class _Known:
     """What the store says of a login, from one snapshot."""
 
     settings: AccessSettings
-    identity: Identity | None
-    state: str
-    credential: int
-    secret: str | None
+    identity: Identity | None = None
+    state: str = ""
+    secret: str | None = field(default=None, repr=False)
+    scram: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +112,7 @@ class Authenticator:
         mail: Database,
         clock: Clock,
         policies: Policies,
+        ids: Ids,
         *,
         default_domain: Callable[[], str],
         node: str = "1",
@@ -135,39 +122,121 @@ class Authenticator:
         self._mail = mail
         self._clock = clock
         self._policies = policies
+        self._ids = ids
         self._default_domain = default_domain
         self._node = Place(Scope.NODE, node)
         self._hashing = hashing or Hashing()
-        self._key = key if key is not None else os.urandom(32)
+        self._key = key if key is not None else os.urandom(_KEY)
+        self._salt_key: bytes | None = None
         self._throttle = Throttle(clock)
         self._remembered: Table[bytes, _Remembered] = Table()
         self.before: list[Before] = []
         self.after: list[After] = []
 
+    def mechanisms(self, *, encrypted: bool, binding: bool) -> tuple[str, ...]:
+        """What to offer, strongest first: nothing before TLS (RFC 8314 §3).
+
+        `binding` says that the session's channel can be bound: see SessionFacts.
+        """
+        if not encrypted:
+            return ()
+        return MECHANISMS_BOUND if binding and self._binds() else MECHANISMS
+
+    def begin(self, mechanism: str, session: SessionFacts) -> Conversation:
+        """A conversation in a mechanism, its name in upper case.
+
+        Raises NotOffered for one that `mechanisms` does not name, EncryptionRequired for any
+        other before TLS.
+        """
+        if mechanism not in MECHANISMS_BOUND:
+            raise NotOffered
+        if not session.encrypted:
+            raise EncryptionRequired
+        if mechanism == PLAIN:
+            return PlainConversation(self, session)
+        if mechanism == LOGIN:
+            return LoginConversation(self, session)
+        if not self._binds():
+            session = replace(session, binding=b"")
+        plus = mechanism == SCRAM_SHA_256_PLUS
+        if plus and not session.binding:
+            raise NotOffered
+        return ScramConversation(self, session, mechanism, plus=plus)
+
     async def authenticate(self, attempt: Attempt) -> Identity:
-        """Who it is. Raises NotAuthenticated, or AuthUnavailable if that cannot be said now."""
-        try:
-            for hook in self.before:
-                await hook(attempt)
-        except MailError:
-            self._end(attempt, Outcome(Reason.STOPPED))
-            raise
-        try:
-            outcome = await self._judge(attempt)
-        except AuthUnavailable as error:
-            self._end(attempt, Outcome(Reason.UNAVAILABLE), error.detail)
-            raise
-        except MailError as error:
-            detail = error.detail or str(error)
-            self._end(attempt, Outcome(Reason.UNAVAILABLE), detail)
-            raise AuthUnavailable(detail=detail) from error
-        self._end(attempt, outcome)
+        """Who it is, by a password that was said.
+
+        Raises NotAuthenticated, AuthUnavailable if that cannot be said now, or what a `before`
+        raised.
+        """
+        await self._before(attempt)
+        outcome = await self._fairly(attempt, self._judge(attempt))
+        self.end(attempt, outcome)
         if outcome.identity is None:
             raise NotAuthenticated(detail=str(outcome.reason))
         return outcome.identity
 
-    async def secret_for(self, password: str | bytes, address: Address) -> str:
-        """The verifier of a new password for an address.
+    # --- for conversations: what is proved and not said ----------------------------------------
+
+    async def hear(self, attempt: Attempt) -> Verifier:
+        """What a proof is to be checked against. RFC 5802 §3.
+
+        A login that nobody has, or has without a verifier, is given one that no proof fits, the
+        same each time. Raises as `authenticate` does.
+        """
+        await self._before(attempt)
+        reason = self._refused(attempt, self._address(attempt.login))
+        if reason is not None:
+            raise self._refuse(attempt, Outcome(reason))
+        return await self._fairly(attempt, self._verifier(attempt))
+
+    async def prove(self, attempt: Attempt, verifier: Verifier, right: bool) -> Identity:
+        """Who it is, given whether the proof fits the verifier that `hear` gave.
+
+        What is right is not ended here: the client has yet to see our own proof.
+        """
+        address = self._address(attempt.login)
+        known = await self._fairly(attempt, self._mail.read(self._look, address, attempt.listener))
+        # From here on nothing waits: conversations held open side by side are not heard beyond
+        # the limit of guesses.
+        reason = self._refused(attempt, address)
+        if reason is not None:
+            raise self._refuse(attempt, Outcome(reason))
+        # The password may have been changed since the challenge.
+        right = right and known.scram == verifier.text()
+        login, who = self._name(attempt, address), known.identity
+        if who is None or not right or known.state != "active":
+            # Two wrong proofs of one password have nothing in common: each counts.
+            self._count_failure(login, attempt, os.urandom(_KEY), known.settings)
+            raise self._refuse(attempt, Outcome(_why(known, known.scram, right)))
+        self._throttle.succeeded(login, attempt.ip)
+        return who
+
+    def end(self, attempt: Attempt, outcome: Outcome, detail: str = "") -> None:
+        """Log, count and tell how an attempt ended: once for each."""
+        OUTCOMES.add(label=str(outcome.reason))
+        told = {
+            "login": attempt.login[:LOGIN_MAX],
+            "ip": str(attempt.ip or "local"),
+            "protocol": attempt.protocol,
+            "mechanism": attempt.mechanism,
+            "reason": str(outcome.reason),
+        }
+        if outcome.identity is not None:
+            _log.info("signed in", **told)
+        elif outcome.reason is Reason.UNAVAILABLE:
+            _log.error("sign-in could not be judged", detail=detail, **told)
+        elif outcome.reason is Reason.CHANNEL:
+            _log.warning("sign-in refused: somebody may be in between", detail=detail, **told)
+        else:
+            _log.info("sign-in refused", **told)
+        for hook in self.after:
+            hook(attempt, outcome)
+
+    # --- new passwords -------------------------------------------------------------------------
+
+    async def secret_for(self, password: str | bytes, address: Address) -> Verifiers:
+        """The verifiers of a new password for an address.
 
         Raises NotAllowed if policy refuses the password, Malformed if it can be none.
         """
@@ -177,8 +246,8 @@ class Authenticator:
         passwords.check_strength(text, address.local, settings)
         return await self._hash(partial(passwords.make_secret, text, Cost.of(settings)), settings)
 
-    async def secret_of_generated(self, password: str) -> str:
-        """The verifier of a password that `random_password` made."""
+    async def secret_of_generated(self, password: str) -> Verifiers:
+        """The verifiers of a password that `random_password` made."""
         settings = await self._mail.read(self._settings, chain(self._node))
         return await self._hash(
             partial(passwords.make_secret, password, Cost.of(settings)), settings
@@ -190,22 +259,58 @@ class Authenticator:
 
     # --- judging -----------------------------------------------------------------------------
 
-    async def _judge(self, attempt: Attempt) -> Outcome:
-        address = self._address(attempt.login)
-        login = address.key if address is not None else attempt.login[:LOGIN_MAX]
+    async def _before(self, attempt: Attempt) -> None:
+        try:
+            for hook in self.before:
+                await hook(attempt)
+        except MailError:
+            self.end(attempt, Outcome(Reason.STOPPED))
+            raise
+
+    async def _fairly(self, attempt: Attempt, judging: Awaitable[T]) -> T:
+        """What fails for reasons of ours ends the attempt as one that could not be judged."""
+        try:
+            return await judging
+        except AuthUnavailable as error:
+            self.end(attempt, Outcome(Reason.UNAVAILABLE), error.detail)
+            raise
+        except MailError as error:
+            detail = error.detail or str(error)
+            self.end(attempt, Outcome(Reason.UNAVAILABLE), detail)
+            raise AuthUnavailable(detail=detail) from error
+
+    def _refuse(self, attempt: Attempt, outcome: Outcome) -> NotAuthenticated:
+        self.end(attempt, outcome)
+        return NotAuthenticated(detail=str(outcome.reason))
+
+    def _refused(self, attempt: Attempt, address: Address | None) -> Reason | None:
+        """Why an attempt goes unheard, if it does. Costs no hash and no read of the store."""
+        if attempt.acting and attempt.acting != attempt.login:
+            # Acting for another needs a grant, which sharing brings; nobody has one yet.
+            other = self._address(attempt.acting)
+            if address is None or other is None or other.key != address.key:
+                return Reason.NOT_GRANTED
         settings = self._policies.latest(self._chain(attempt.listener)).of(AccessSettings)
         if self._throttle.refuses(
-            login,
+            self._name(attempt, address),
             attempt.ip,
             of_account=settings.wrong_passwords,
             of_address=settings.wrong_from_address,
             window=settings.wrong_window,
         ):
-            return Outcome(Reason.THROTTLED)
+            return Reason.THROTTLED
+        return None
+
+    async def _judge(self, attempt: Attempt) -> Outcome:
+        address = self._address(attempt.login)
+        login = self._name(attempt, address)
+        reason = self._refused(attempt, address)
+        if reason is not None:
+            return Outcome(reason)
         known = await self._mail.read(self._look, address, attempt.listener)
         settings = known.settings
         try:
-            prepared = passwords.prepare(attempt.password)
+            prepared = passwords.prepare(attempt.password or "")
         except Malformed:
             # It can be nobody's password; still it counts, and takes as long.
             prepared = b"\0"
@@ -215,19 +320,36 @@ class Authenticator:
             self._throttle.succeeded(login, attempt.ip)
             return Outcome(Reason.REMEMBERED, who)
         if self._throttle.was_wrong(login, attempt.ip, digest):
-            return Outcome(Reason.WRONG if who is not None else Reason.UNKNOWN)
+            return Outcome(_why(known, known.secret, False))
         right = await self._verify(known, prepared, self._throttle.is_familiar(login, attempt.ip))
         if who is None or not right or known.state != "active":
             self._count_failure(login, attempt, digest, settings)
-            if who is None:
-                return Outcome(Reason.UNKNOWN)
-            return Outcome(Reason.NOT_ACTIVE if right else Reason.WRONG)
+            return Outcome(_why(known, known.secret, right))
         self._throttle.succeeded(login, attempt.ip)
         if settings.remember:
             until = self._clock.monotonic() + settings.remember
             self._remembered.put(digest, _Remembered(who.epoch, until))
-        await self._renew(known, prepared)
+        await self._renew(known, who, prepared)
         return Outcome(Reason.RIGHT, who)
+
+    async def _verifier(self, attempt: Attempt) -> Verifier:
+        address = self._address(attempt.login)
+        key = self._salt_key
+        if key is None:
+            key = self._salt_key = await self._find_salt_key()
+        known = await self._mail.read(self._look, address, attempt.listener)
+        # Made for all, so that it takes as long for all.
+        decoy = passwords.scram_decoy(key, self._name(attempt, address), Cost.of(known.settings))
+        return parse_verifier(known.scram if known.scram is not None else decoy)
+
+    async def _find_salt_key(self) -> bytes:
+        """The key that the salts of nobody come from: one for all workers, or they would differ."""
+        found = await self._mail.read(people.house_key, _SALT_KEY)
+        if found is None:
+            fresh = os.urandom(_KEY)
+            now = self._clock.now()
+            found = await self._mail.write(people.make_house_key, _SALT_KEY, fresh, now)
+        return found
 
     def _address(self, login: str) -> Address | None:
         """The address that a login names; None for what names none."""
@@ -240,6 +362,13 @@ class Authenticator:
         except Malformed:
             return None
 
+    def _name(self, attempt: Attempt, address: Address | None) -> str:
+        """What attempts on one account are counted under."""
+        return address.key if address is not None else attempt.login[:LOGIN_MAX]
+
+    def _binds(self) -> bool:
+        return self._policies.latest(chain(self._node)).of(AccessSettings).channel_binding
+
     def _chain(self, listener: str) -> Chain:
         return chain(self._node, Place(Scope.LISTENER, listener))
 
@@ -248,14 +377,12 @@ class Authenticator:
 
     def _look(self, tx: Tx, address: Address | None, listener: str) -> _Known:
         settings = self._settings(tx, self._chain(listener))
-        account = people.find_account(tx, address) if address is not None else None
-        if account is None:
-            return _Known(settings, None, "", 0, None)
-        epoch, state = people.epoch(tx, account.id)
-        identity = Identity(account.id, account.id, account.address, account.role, epoch)
-        for credential, secret in people.secrets(tx, account.id):
-            return _Known(settings, identity, state, credential, secret)
-        return _Known(settings, identity, state, 0, None)
+        found = people.sign_in(tx, address) if address is not None else None
+        if found is None:
+            return _Known(settings)
+        identity = Identity(found.account, found.account, found.address, found.role, found.epoch)
+        secret, scram = found.secrets.get(people.PASSWORD), found.secrets.get(people.SCRAM)
+        return _Known(settings, identity, found.state, secret, scram)
 
     def _digest(self, login: str, epoch: int, prepared: bytes) -> bytes:
         said = b"%d\0%s\0%s" % (epoch, login.encode("utf-8", "surrogatepass"), prepared)
@@ -295,36 +422,33 @@ class Authenticator:
             window=settings.wrong_window,
         )
 
-    async def _renew(self, known: _Known, prepared: bytes) -> None:
-        """Replace a verifier that was made at another cost. Nobody fails to sign in for it."""
+    async def _renew(self, known: _Known, who: Identity, prepared: bytes) -> None:
+        """Replace verifiers that were made at another cost, or are missing.
+
+        Nobody fails to sign in for it.
+        """
         cost = Cost.of(known.settings)
         secret = known.secret
         if secret is None:
             return
         try:
-            if not passwords.is_stale(secret, cost):
+            if not passwords.is_stale(secret, known.scram, cost):
                 return
             fresh = await self._hash(
                 partial(passwords.make_secret, prepared, cost), known.settings, familiar=True
             )
-            await self._mail.write(people.renew_secret, known.credential, secret, fresh)
+            ids = [self._ids.new() for _ in range(people.IDS_FOR_PASSWORD)]
+            await self._mail.write(
+                people.renew_secret, who.principal, secret, fresh, ids, self._clock.now()
+            )
         except MailError as error:
-            _log.warning("verifier not renewed", reason=error.detail or str(error))
+            _log.warning("verifiers not renewed", reason=error.detail or str(error))
 
-    def _end(self, attempt: Attempt, outcome: Outcome, detail: str = "") -> None:
-        OUTCOMES.add(label=str(outcome.reason))
-        told = {
-            "login": attempt.login[:LOGIN_MAX],
-            "ip": str(attempt.ip or "local"),
-            "protocol": attempt.protocol,
-            "mechanism": attempt.mechanism,
-            "reason": str(outcome.reason),
-        }
-        if outcome.identity is not None:
-            _log.info("signed in", **told)
-        elif outcome.reason is Reason.UNAVAILABLE:
-            _log.error("sign-in could not be judged", detail=detail, **told)
-        else:
-            _log.info("sign-in refused", **told)
-        for hook in self.after:
-            hook(attempt, outcome)
+
+def _why(known: _Known, verifier: str | None, right: bool) -> Reason:
+    """Why nobody signs in, for the log."""
+    if known.identity is None:
+        return Reason.UNKNOWN
+    if verifier is None:
+        return Reason.NO_VERIFIER
+    return Reason.NOT_ACTIVE if right else Reason.WRONG

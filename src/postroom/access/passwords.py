@@ -1,12 +1,15 @@
 """Passwords: how they are compared, which are taken, and the verifiers that are kept.
 
 A password is prepared by the OpaqueString profile, so that the same keys give the same octets
-on every keyboard. RFC 8265 §4.2. Everything that hashes here blocks: call it from a thread.
+on every keyboard. RFC 8265 §4.2. Two verifiers are kept of each: Argon2id for who says it, and
+SCRAM's for who proves it unsaid. Everything that hashes here blocks: call it from a thread.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import os
 import random
 import unicodedata
@@ -16,11 +19,16 @@ from typing import Final
 import argon2
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 
-from postroom.access.settings import AccessSettings
+from postroom.access.settings import SCRAM_ITERATIONS, AccessSettings
 from postroom.core.errors import Corrupt, Malformed, NotAllowed
+from postroom.domain.directory.people import Verifiers
+from postroom.wire.sasl import Verifier, parse_verifier, password_octets
 
 LONGEST: Final = 1024
 """Octets of a password: RFC 4616 §2 allows as many, and no person types more."""
+
+_SALT: Final = 16
+"""Octets of a salt. RFC 9106 §3.1."""
 
 _ALPHABET: Final = "23456789abcdefghjkmnpqrstvwxyz"  # no 0, 1, i, l, o, u: read aloud with ease
 _GROUPS: Final = 4
@@ -34,15 +42,21 @@ _JOINERS: Final = frozenset(("\u200c", "\u200d"))
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a verifier costs. RFC 9106 §3.1."""
+    """What verifiers cost. RFC 9106 §3.1, RFC 5802 §3."""
 
     memory: int  # KiB
     passes: int
     lanes: int
+    iterations: int = SCRAM_ITERATIONS
 
     @classmethod
     def of(cls, settings: AccessSettings) -> Cost:
-        return cls(settings.hash_memory, settings.hash_passes, settings.hash_lanes)
+        return cls(
+            settings.hash_memory,
+            settings.hash_passes,
+            settings.hash_lanes,
+            settings.scram_iterations,
+        )
 
 
 _DEFAULTS: Final = AccessSettings()
@@ -91,18 +105,33 @@ def _hasher(cost: Cost) -> argon2.PasswordHasher:
     )
 
 
-def make_secret(password: str | bytes, cost: Cost = DEFAULT_COST) -> str:
-    """The verifier of a password, in PHC form; raises Malformed. Blocks for tens of milliseconds.
+def make_secret(password: str | bytes, cost: Cost = DEFAULT_COST) -> Verifiers:
+    """The verifiers of a password; raises Malformed. Blocks for tens of milliseconds.
 
-    RFC 9106 §5.3.
+    Argon2id in PHC form: RFC 9106 §5.3. SCRAM-SHA-256: RFC 5803 §2.
     """
-    return _hasher(cost).hash(prepare(password))
+    prepared = prepare(password)
+    octets = password_octets(prepared.decode())
+    scram = Verifier.of(octets, os.urandom(_SALT), cost.iterations)
+    return Verifiers(_hasher(cost).hash(prepared), scram.text())
 
 
 def decoy(cost: Cost) -> str:
     """A verifier of no password at all, which costs as much: nobody tells who is unknown."""
-    salt, tag = (base64.b64encode(os.urandom(n)).decode().rstrip("=") for n in (16, 32))
+    salt, tag = (base64.b64encode(os.urandom(n)).decode().rstrip("=") for n in (_SALT, 32))
     return f"$argon2id$v=19$m={cost.memory},t={cost.passes},p={cost.lanes}${salt}${tag}"
+
+
+def scram_decoy(key: bytes, login: str, cost: Cost) -> str:
+    """A SCRAM verifier of no password at all: a login that nobody has keeps its salt as others
+    do. `key` is the house's. RFC 5802 §5.1 has the server show the salt before any proof.
+    """
+    name = login.encode("utf-8", "surrogatepass")
+    salt, stored, server = (
+        hmac.digest(key, b"%s\0%s" % (what, name), hashlib.sha256)
+        for what in (b"salt", b"stored key", b"server key")
+    )
+    return Verifier(cost.iterations, salt[:_SALT], stored, server).text()
 
 
 def verify(secret: str, prepared: bytes) -> bool:
@@ -115,8 +144,14 @@ def verify(secret: str, prepared: bytes) -> bool:
         raise Corrupt(detail=f"a verifier cannot be read: {error}") from error
 
 
-def is_stale(secret: str, cost: Cost) -> bool:
-    """The verifier was made at another cost than today's; raises Corrupt."""
+def is_stale(secret: str, scram: str | None, cost: Cost) -> bool:
+    """Whether a verifier was made at another cost than today's, or SCRAM's is damaged or was not
+    made; raises Corrupt if the other one is damaged."""
+    try:
+        if scram is None or parse_verifier(scram).iterations != cost.iterations:
+            return True
+    except Corrupt:
+        return True
     try:
         return _hasher(cost).check_needs_rehash(secret)
     except InvalidHashError as error:

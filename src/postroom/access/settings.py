@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from postroom.core.settings import Scope, group, setting
+from postroom.wire.sasl import ITERATIONS_LEAST, ITERATIONS_MOST
+
+SCRAM_ITERATIONS: Final = 10_000
 
 _PASSWORD_SCOPES = (Scope.SERVER, Scope.DOMAIN)
 
@@ -27,6 +31,25 @@ class AccessSettings:
     )
     hash_passes: int = setting(2, "Passes over that memory. RFC 9106 §3.1", at_least=1, at_most=100)
     hash_lanes: int = setting(1, "Lanes of that memory. RFC 9106 §3.1", at_least=1, at_most=16)
+    # Between RFC 7677 §4, at least 4,096, and the 600,000 that OWASP asks of PBKDF2 where the
+    # server does the work. Here the client does, for every connection that it opens: ten of
+    # them on a telephone would take seconds.
+    scram_iterations: int = setting(
+        SCRAM_ITERATIONS,
+        "What proving a password by SCRAM costs the client, and each guess whoever steals the "
+        "store. A verifier made at another count is replaced when its owner next says the "
+        "password (PLAIN, LOGIN)",
+        unit="iterations",
+        at_least=ITERATIONS_LEAST,
+        at_most=ITERATIONS_MOST,
+    )
+    channel_binding: bool = setting(
+        True,
+        "Offer SCRAM bound to the TLS channel (SCRAM-SHA-256-PLUS), which finds out who sits in "
+        "between with a certificate of their own. It is bound by tls-server-end-point (RFC 5929 "
+        "§4); a client that knows only other bindings, as GNU SASL does, may pass over SCRAM "
+        "altogether when it is offered",
+    )
     hash_queue: int = setting(
         200,
         "Passwords that may wait in a worker to be verified; beyond, peers are asked to come back",
