@@ -8,7 +8,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from postroom.core.errors import Corrupt, NotFound, StoreFailed, StoreFull
-from postroom.store.blobs import ROW_LIMIT, SPOOL_LIMIT, NewBlob, Place, Slice, facts, insert, reuse
+from postroom.store.blobs import (
+    ROW_LIMIT,
+    SPOOL_LIMIT,
+    Form,
+    NewBlob,
+    Place,
+    Slice,
+    facts,
+    insert,
+    reuse,
+)
 from postroom.store.files import Files
 from postroom.store.recompress import recompress
 from postroom.store.sql import Statement, Tx
@@ -167,7 +177,7 @@ async def test_a_spool_becomes_a_message_with_its_prefix(
     assert spool.content() == body
     assert spool.sha256() == hashlib.sha256(body).digest()
     prefix = b"Received: by us\r\n"
-    made = await contents.blobs.finish(spool, prefix)
+    made = (await contents.blobs.finish(spool, [Form(prefix)])).stored
     spool.drop()
     for blob in made:
         await stores.mail.write(insert, blob, contents.now())
@@ -195,7 +205,7 @@ def test_a_dropped_spool_leaves_nothing(contents: Contents, size: int) -> None:
 async def test_a_spool_that_was_kept_is_not_dropped_with_its_transit(contents: Contents) -> None:
     spool = contents.blobs.spool()
     spool.write(noise(SPOOL_LIMIT + 1))
-    await contents.blobs.finish(spool, b"")
+    await contents.blobs.finish(spool, [Form()])
     spool.drop()
     assert len(contents.files()) == 1
 
@@ -220,7 +230,7 @@ async def test_a_file_that_cannot_be_synced_becomes_no_blob(tmp_path: Path) -> N
     spool.write(noise(SPOOL_LIMIT + 1))
     with faults.armed(Fault("sync", "io")):
         with pytest.raises(StoreFailed):
-            await contents.blobs.finish(spool, b"x")
+            await contents.blobs.finish(spool, [Form(b"x")])
         with pytest.raises(StoreFailed):
             await contents.blobs.make(noise(100_000))
     spool.drop()
@@ -249,3 +259,33 @@ async def test_a_unit_that_fails_leaves_no_row(stores: Stores, contents: Content
     with pytest.raises(NotFound):
         await stores.mail.write(fails)
     assert await stores.mail.read(marks) == {}
+
+
+@pytest.mark.parametrize("size", [3_000, ROW_LIMIT + 5, SPOOL_LIMIT + 50_000])
+async def test_several_forms_of_one_content_are_each_whole(
+    stores: Stores, contents: Contents, size: int
+) -> None:
+    """What our accounts get and what other servers do differ in their first lines."""
+    body = noise(size)
+    forms = [
+        Form(b"Return-Path: <>\r\nReceived: x\r\n", ((10, 30), (100, 101))),
+        Form(b"Received: x\r\n", ((10, 30), (100, 101))),
+        Form(b"", ((0, 5), (size - 5, size))),
+        Form(),
+    ]
+    spool = contents.blobs.spool()
+    for start in range(0, size, 60_000):
+        spool.write(body[start : start + 60_000])
+    assert spool.head(50) == body[:50]
+    finished = await contents.blobs.finish(spool, forms)
+    spool.drop()
+    for blob in finished.stored:
+        await stores.mail.write(insert, blob, contents.now())
+    cut = body[:10] + body[30:100] + body[101:]
+    expected = [forms[0].prefix + cut, forms[1].prefix + cut, body[5:-5], body]
+    for whole, content in zip(finished.wholes, expected, strict=True):
+        assert await stores.mail.read_much(contents.blobs.read, whole.id) == content
+        assert whole.sha256 == hashlib.sha256(content).digest()
+        assert whole.size == len(content)
+    if size > SPOOL_LIMIT:
+        assert len(contents.files()) == 1, "the content lies there once"

@@ -8,7 +8,7 @@ import pytest
 
 from postroom.core.errors import StoreFull
 from postroom.store import recompress as module
-from postroom.store.blobs import Facts, NewBlob, Place, facts, insert
+from postroom.store.blobs import Facts, Form, NewBlob, Place, facts, insert
 from postroom.store.files import Files
 from postroom.store.recompress import LEAST, recompress
 from postroom.store.sql import Statement, Tx
@@ -161,11 +161,11 @@ async def test_a_full_disk_leaves_the_raw_file(
 async def test_a_rope_over_what_shrinks_stays_equal(stores: Stores, contents: Contents) -> None:
     spool = contents.blobs.spool()
     spool.write(text(400_000))
-    made = await contents.blobs.finish(spool, b"Received: x\r\n")
+    made = (await contents.blobs.finish(spool, [Form(b"Received: x\r\n")])).stored
     for blob in made:
         await stores.mail.write(insert, blob, contents.now())
     contents.clock.advance(2 * 86_400)
     await all_of(stores.mail, contents)
-    assert (await known(stores.mail, made[1])).frames
+    assert (await known(stores.mail, made[0])).frames
     whole = await stores.mail.read(contents.blobs.read, made[-1].id)
     assert whole == b"Received: x\r\n" + text(400_000)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from postroom.store.blobs import ROW_LIMIT, SPOOL_LIMIT, Place, insert
+from postroom.store.blobs import ROW_LIMIT, SPOOL_LIMIT, Form, Place, insert
 from tests.store.contents import Contents
 from tests.stores import Stores
 
@@ -24,7 +24,7 @@ async def test_the_spooled_octets_are_the_blob(
     body = bytes(n % 251 for n in range(size))
     spool = contents.blobs.spool()
     spool.write(body)
-    made = await contents.blobs.finish(spool, b"")
+    made = (await contents.blobs.finish(spool, [Form()])).stored
     spool.drop()
     (blob,) = made
     assert (blob.place, blob.size, blob.parts) == (place, size, ())

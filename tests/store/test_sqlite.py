@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -11,9 +12,10 @@ import pytest
 import pytest_asyncio
 
 from postroom.core.errors import Busy, ShuttingDown, StoreFailed
-from postroom.store import sqlite
+from postroom.store import sqlite, sqlite_writer
 from postroom.store.sql import Statement, Tx
 from postroom.store.sqlite import SqliteDatabase
+from postroom.store.sqlite_engine import FileLock
 from postroom.store.units import LANE_LIMITS, Lane
 from tests.store.making import COUNT, INSERT, Gate, Refused, ids, make_sqlite, put, put_and_refuse
 
@@ -60,8 +62,8 @@ async def test_units_that_wait_together_share_a_commit(
 async def test_a_batch_ends_at_its_bound_of_units(
     db: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "BATCH_UNITS", 4)
-    monkeypatch.setattr(sqlite, "BATCH_SECONDS", 60.0)
+    monkeypatch.setattr(sqlite_writer, "BATCH_UNITS", 4)
+    monkeypatch.setattr(sqlite_writer, "BATCH_SECONDS", 60.0)
     gate = Gate()
     held = asyncio.ensure_future(db.write_much(gate.unit))
     await asyncio.to_thread(gate.reached.wait)
@@ -75,7 +77,7 @@ async def test_a_batch_ends_at_its_bound_of_units(
 async def test_a_batch_ends_at_its_bound_of_time(
     db: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "BATCH_SECONDS", 0.0)
+    monkeypatch.setattr(sqlite_writer, "BATCH_SECONDS", 0.0)
     await asyncio.gather(*(db.write(put, n) for n in range(5)))
     assert db.writer.batches == 5
 
@@ -220,8 +222,8 @@ async def test_persons_go_before_mail_and_mail_before_background(
     db: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And neither mail nor background starves: one of each goes with every batch."""
-    monkeypatch.setattr(sqlite, "BATCH_UNITS", 4)
-    monkeypatch.setattr(sqlite, "BATCH_SECONDS", 60.0)
+    monkeypatch.setattr(sqlite_writer, "BATCH_UNITS", 4)
+    monkeypatch.setattr(sqlite_writer, "BATCH_SECONDS", 60.0)
     gate = Gate()
     order: list[str] = []
 
@@ -412,7 +414,7 @@ def _fill(tx: Tx, number: int) -> None:
 async def test_past_its_bound_the_writer_restarts_the_log(
     db: SqliteDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "WAL_FORCED_CHECKPOINT", 1_000_000)
+    monkeypatch.setattr(sqlite_writer, "WAL_FORCED_CHECKPOINT", 1_000_000)
     for n in range(30):
         await db.write(_fill, n)
     assert os.stat(tmp_path / "mail.db-wal").st_size < 2_000_000
@@ -423,7 +425,7 @@ async def test_a_long_read_does_not_hold_up_who_restarts_the_log(
     db: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A check or an export may read for minutes; nobody's mail waits for it."""
-    monkeypatch.setattr(sqlite, "WAL_FORCED_CHECKPOINT", 100_000)
+    monkeypatch.setattr(sqlite_writer, "WAL_FORCED_CHECKPOINT", 100_000)
     begun, ended = threading.Event(), threading.Event()
 
     def slow(tx: Tx) -> int:
@@ -476,12 +478,69 @@ async def test_damage_is_found_in_the_file(db: SqliteDatabase, tmp_path: Path) -
     assert await db.damage() != []
 
 
-async def test_a_loop_that_is_held_up_does_not_hold_the_lock(db: SqliteDatabase) -> None:
+async def test_a_loop_that_is_held_up_does_not_hold_the_lock(
+    db: SqliteDatabase, tmp_path: Path
+) -> None:
     """Other workers wait for the lock: units run in the thread if the loop does not come."""
+    other = FileLock(str(tmp_path / "mail.db.lock"))
+    assert other.try_hold()
     held = asyncio.ensure_future(db.write(put, 1))
-    await asyncio.sleep(0)  # it is in line
+    await asyncio.sleep(0.05)  # the loop has found the lock taken; the thread waits for it
+    other.let_go()
     until = time.monotonic() + 2
     while db.writer.batches == 0 and time.monotonic() < until:
         time.sleep(0.001)  # the loop is held, as a defect would hold it
     assert db.writer.batches == 1
     await held
+    other.close()
+
+
+async def test_a_free_lock_is_taken_by_the_loop_and_given_back(
+    db: SqliteDatabase, tmp_path: Path
+) -> None:
+    other = FileLock(str(tmp_path / "mail.db.lock"))
+    for n in range(50):
+        await db.write(put, n)
+        assert other.try_hold()
+        other.let_go()
+    assert db.writer.batches == 50
+    other.close()
+
+
+async def test_units_of_one_turn_of_the_loop_share_a_commit(db: SqliteDatabase) -> None:
+    await asyncio.gather(*(db.write(put, n) for n in range(100)))
+    assert db.writer.batches == 1
+
+
+async def test_loop_and_thread_hand_over_without_losing_anybody(
+    db: SqliteDatabase, tmp_path: Path
+) -> None:
+    """Light, heavy and background units at random moments, under a lock that others take too."""
+    chance = random.Random(7)
+    other = FileLock(str(tmp_path / "mail.db.lock"))
+    stop = threading.Event()
+
+    def another_process() -> None:
+        while not stop.wait(chance.random() / 200):
+            if other.try_hold():
+                time.sleep(chance.random() / 200)
+                other.let_go()
+
+    rival = threading.Thread(target=another_process)
+    rival.start()
+    try:
+
+        async def session(first: int) -> None:
+            for n in range(first, first + 40):
+                write = chance.choice([db.write, db.write_mail, db.write_much, db.write_later])
+                async with asyncio.timeout(20):
+                    await write(put, n)
+                if chance.random() < 0.3:
+                    await asyncio.sleep(chance.random() / 300)
+
+        await asyncio.gather(*(session(n * 40) for n in range(20)))
+    finally:
+        stop.set()
+        rival.join()
+        other.close()
+    assert len(await db.read(ids)) == 800

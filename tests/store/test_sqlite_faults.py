@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 
 from postroom.core.errors import Busy, Corrupt, StoreFailed, StoreFull
-from postroom.store import sqlite
+from postroom.store import sqlite, sqlite_engine, sqlite_writer
 from postroom.store.sql import Statement, Tx
 from postroom.store.sqlite import SqliteDatabase, SqliteTx
 from postroom.testing.faults import Error, Fault, Faults, FaultyVFS
@@ -145,7 +145,7 @@ def _data(tx: Tx, number: int, size: int) -> None:
 async def test_a_batch_that_the_engine_gave_up_is_run_again_each_alone(
     house: House, monkeypatch: pytest.MonkeyPatch, vfs: tuple[Faults, FaultyVFS], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(sqlite, "_CACHE_KIB", 16)
+    monkeypatch.setattr(sqlite_engine, "_CACHE_KIB", 16)
     path = str(tmp_path / "small.db")
     make_sqlite(path)
     told: list[object] = []
@@ -181,7 +181,7 @@ async def test_a_batch_survives_one_bad_moment_of_the_disk(
     monkeypatch: pytest.MonkeyPatch, vfs: tuple[Faults, FaultyVFS], tmp_path: Path
 ) -> None:
     """Struck once in the middle: alone, each unit passes, and none is written twice."""
-    monkeypatch.setattr(sqlite, "_CACHE_KIB", 16)
+    monkeypatch.setattr(sqlite_engine, "_CACHE_KIB", 16)
     path = str(tmp_path / "small.db")
     make_sqlite(path)
     told: list[object] = []
@@ -201,7 +201,7 @@ async def test_a_batch_survives_one_bad_moment_of_the_disk(
 async def test_a_store_that_another_program_holds_says_busy_and_comes_back(
     house: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(sqlite, "_BUSY_MS", 50)
+    monkeypatch.setattr(sqlite_engine, "BUSY_MS", 50)
     path = str(tmp_path / "held.db")
     make_sqlite(path)
     db = SqliteDatabase(path, durable=True)
@@ -259,7 +259,7 @@ async def test_a_file_that_is_no_store_is_corrupt(tmp_path: Path) -> None:
 async def test_a_checkpoint_that_fails_loses_nothing(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "WAL_FORCED_CHECKPOINT", 50_000)
+    monkeypatch.setattr(sqlite_writer, "WAL_FORCED_CHECKPOINT", 50_000)
     with house.faults.armed(
         Fault("write", "full", file="main"), Fault("sync", "io", file="main")
     ) as fault:

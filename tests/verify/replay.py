@@ -32,7 +32,7 @@ from postroom.domain.check import check
 from postroom.server import house as stores
 from postroom.server.house import Parts
 from postroom.server.instance import Layout
-from postroom.store import sqlite
+from postroom.store import sqlite, sqlite_writer
 from postroom.store.files import Files, Syscalls
 from postroom.testing import rounds
 from postroom.testing.load import Mix, Reader, Senders, Writer, stop
@@ -158,7 +158,10 @@ def _normal() -> Iterator[None]:
     def careless(path: str, *, durable: bool, vfs: str | None = None) -> apsw.Connection:
         return connect(path, durable=False, vfs=vfs)
 
-    with patch.object(sqlite, "connect", careless):
+    with (
+        patch.object(sqlite, "connect", careless),
+        patch.object(sqlite_writer, "connect", careless),
+    ):
         yield
 
 

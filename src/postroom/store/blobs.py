@@ -112,28 +112,31 @@ def facts(tx: Tx, blob: int) -> Facts:
 class Spool:
     """A message under reception: in memory at first, in a file beyond SPOOL_LIMIT."""
 
-    __slots__ = ("_blobs", "_file", "_hash", "_held", "size")
+    __slots__ = ("_blobs", "_file", "_hash", "_held", "eight_bit", "size")
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
         self._held: list[bytes] = []
         self._file: NewFile | None = None
-        self._hash = hashlib.sha256()
+        self._hash: hashlib._Hash | None = None  # of what is in the file
         self.size = 0
+        self.eight_bit = False  # whether it holds an octet above 127
 
     def write(self, data: bytes) -> None:
         """Take more content; raises StoreFull or StoreFailed from the file layer."""
         self.size += len(data)
-        self._hash.update(data)
-        if self._file is not None:
-            self._file.write(data)
-            return
-        self._held.append(data)
-        if self.size > SPOOL_LIMIT:
+        self.eight_bit = self.eight_bit or not data.isascii()
+        if self._file is None:
+            self._held.append(data)
+            if self.size <= SPOOL_LIMIT:
+                return
             self._file = self._blobs.new_file()
-            for piece in self._held:
-                self._file.write(piece)
+            self._hash = hashlib.sha256()
+            data = b"".join(self._held)
             self._held.clear()
+        assert self._hash is not None  # it begins with the file
+        self._hash.update(data)
+        self._file.write(data)
 
     @property
     def in_file(self) -> bool:
@@ -147,7 +150,16 @@ class Spool:
         self._held = [joined]
         return joined
 
+    def head(self, size: int) -> bytes:
+        """The first octets."""
+        if self._file is not None:
+            return self._file.read(0, min(size, self.size))
+        return self.content()[:size]
+
     def sha256(self) -> bytes:
+        """Of what is held in memory only if somebody asks: it is kept in other forms."""
+        if self._hash is None:
+            return hashlib.sha256(self.content()).digest()
         return self._hash.digest()
 
     def take_file(self) -> NewFile | None:
@@ -161,6 +173,42 @@ class Spool:
         if self._file is not None:
             self._file.drop()
             self._file = None
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What becomes of a content: octets put before it, and ranges of it left out.
+
+    `cuts` are (start, end) in order, not overlapping.
+    """
+
+    prefix: bytes = b""
+    cuts: tuple[tuple[int, int], ...] = ()
+
+    def of(self, content: bytes) -> bytes:
+        """The content in this form."""
+        if not self.cuts:
+            return self.prefix + content
+        kept = (content[start:end] for start, end in self.kept(len(content)))
+        return b"".join((self.prefix, *kept))
+
+    def kept(self, size: int) -> Iterator[tuple[int, int]]:
+        """The ranges of a content of that size that stay; none is empty."""
+        at = 0
+        for start, end in self.cuts:
+            if at < start:
+                yield at, start
+            at = end
+        if at < size:
+            yield at, size
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A content that is ready: every blob to `insert`, in order, and the whole of each form."""
+
+    stored: tuple[NewBlob, ...]
+    wholes: tuple[NewBlob, ...]
 
 
 class Blobs:
@@ -196,35 +244,51 @@ class Blobs:
         self.files.write_durably(self.path(blob, digest, compressed=False), [content])
         return NewBlob(blob, digest, len(content), Place.FILE)
 
-    async def finish(self, spool: Spool, prefix: bytes) -> tuple[NewBlob, ...]:
-        """Ready `prefix` + the spooled content; the last blob returned is the whole.
+    async def finish(self, spool: Spool, forms: Sequence[Form]) -> Finished:
+        """Ready the spooled content for `insert`, in one form or several.
 
-        A spool in memory becomes one blob. One in a file is not written again: the whole is a
-        rope of the prefix and the file, which is fsynced when this returns; without a prefix it
-        is the file alone.
+        A spool in memory becomes one blob for each form. One in a file is not written again:
+        each form is a rope of its prefix and of what it keeps of the file, which is fsynced when
+        this returns; a form that changes nothing is the file alone.
         """
         file = spool.take_file()
         if file is None:
-            return (await self.make(prefix + spool.content()),)
-        body = self._ids.new()
-        digest = spool.sha256()
-        if not prefix:
-            path = self.path(body, digest, compressed=False)
-            await asyncio.to_thread(file.keep, path)
-            return (NewBlob(body, digest, spool.size, Place.FILE),)
-        whole = await asyncio.to_thread(self._keep, file, body, digest, prefix)
-        own = await self.make(prefix)
-        tail = NewBlob(body, digest, spool.size, Place.FILE)
-        parts = (Slice(own.id, 0, own.size), Slice(body, 0, spool.size))
-        rope = NewBlob(self._ids.new(), whole, own.size + spool.size, Place.ROPE, None, parts)
-        return own, tail, rope
+            content = spool.content()
+            made = tuple([await self.make(form.of(content)) for form in forms])
+            return Finished(made, made)
+        body = NewBlob(self._ids.new(), spool.sha256(), spool.size, Place.FILE)
+        digests = await asyncio.to_thread(self._keep, file, body, forms)
+        stored = [body]
+        wholes = []
+        for form, digest in zip(forms, digests, strict=True):
+            if not form.prefix and not form.cuts:
+                wholes.append(body)
+                continue
+            parts = tuple(Slice(body.id, start, end - start) for start, end in form.kept(body.size))
+            if form.prefix:
+                own = await self.make(form.prefix)
+                stored.append(own)
+                parts = (Slice(own.id, 0, own.size), *parts)
+            size = sum(part.length for part in parts)
+            rope = NewBlob(self._ids.new(), digest, size, Place.ROPE, None, parts)
+            stored.append(rope)
+            wholes.append(rope)
+        return Finished(tuple(stored), tuple(wholes))
 
-    def _keep(self, file: NewFile, blob: int, digest: bytes, prefix: bytes) -> bytes:
-        whole = hashlib.sha256(prefix)
-        for start in range(0, file.size, 1 << 20):
-            whole.update(file.read(start, min(1 << 20, file.size - start)))
-        file.keep(self.path(blob, digest, compressed=False))
-        return whole.digest()
+    def _keep(self, file: NewFile, body: NewBlob, forms: Sequence[Form]) -> list[bytes]:
+        """Make the file durable; the digest of each form of it."""
+        digests = []
+        for form in forms:
+            if not form.prefix and not form.cuts:
+                digests.append(body.sha256)
+                continue
+            whole = hashlib.sha256(form.prefix)
+            for start, end in form.kept(file.size):
+                for at in range(start, end, 1 << 20):
+                    whole.update(file.read(at, min(1 << 20, end - at)))
+            digests.append(whole.digest())
+        file.keep(self.path(body.id, body.sha256, compressed=False))
+        return digests
 
     # --- reading, inside a read unit ---------------------------------------------------------
 

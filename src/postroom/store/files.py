@@ -175,6 +175,11 @@ class Files:
                 return False
             return True
 
+    def sync_directory(self, path: str) -> None:
+        """Make durable which names are in a directory: that what was removed stays so."""
+        with _store_errors("sync", path):
+            self._sync_directory(path)
+
     def listdir(self, path: str) -> list[str]:
         """Names in a directory, sorted, unfinished files among them; none if it is not there."""
         with _store_errors("list", path):

@@ -25,8 +25,11 @@ class Lanes(Generic[T]):
         self._wake = threading.Condition()
         self._closing = False
 
-    def put(self, lane: Lane, unit: T) -> None:
-        """Put a unit in line; raises Busy if the lane is full, ShuttingDown after `close`."""
+    def put(self, lane: Lane, unit: T, *, wake: bool = True) -> None:
+        """Put a unit in line; raises Busy if the lane is full, ShuttingDown after `close`.
+
+        Without `wake` it waits until somebody takes it, or `nudge` wakes those who wait.
+        """
         with self._wake:
             if self._closing:
                 raise ShuttingDown
@@ -34,7 +37,8 @@ class Lanes(Generic[T]):
             if len(line) >= LANE_LIMITS[lane]:
                 raise Busy(detail=f"{len(line)} units wait in lane {lane.name}")
             line.append(unit)
-            self._wake.notify()
+            if wake:
+                self._wake.notify()
 
     def wait(self) -> bool:
         """Wait until something is in line; False once it is closed and empty."""
@@ -44,6 +48,11 @@ class Lanes(Generic[T]):
                     return False
                 self._wake.wait()
             return True
+
+    def heads(self) -> list[T]:
+        """What is first in each line that has something."""
+        with self._wake:
+            return [line[0] for line in self._lines.values() if line]
 
     def take(self) -> T | None:
         """The next unit of this round, None if nothing waits."""

@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Sequence
+from typing import Final
 
 import apsw
 import psycopg
 
 from postroom.core.errors import StoreFailed
 from postroom.store import postgres as pg
-from postroom.store import sqlite as lite
+from postroom.store import sqlite_engine as lite
 from postroom.store.schema import Step, pending
 
 _REACHED = "SELECT coalesce(max(number), 0) FROM schema_step"
-_MAKE = "CREATE TABLE IF NOT EXISTS schema_step (number INTEGER PRIMARY KEY, name TEXT NOT NULL)"
+MAKE_STEPS: Final = (
+    "CREATE TABLE IF NOT EXISTS schema_step (number INTEGER PRIMARY KEY, name TEXT NOT NULL)"
+)
+"""Where a store says which steps it has taken."""
 
 
 class NewerSchema(StoreFailed):
@@ -39,7 +43,7 @@ def migrate_sqlite(path: str, steps: Sequence[Step], *, vfs: str | None = None) 
         with lock.held():
             db = lite.connect(path, durable=True, vfs=vfs)
             try:
-                db.execute(_MAKE)
+                db.execute(MAKE_STEPS)
                 reached = db.execute(_REACHED).get
                 _check(reached, steps)
                 for step in pending(steps, reached):
@@ -68,7 +72,7 @@ def migrate_postgres(conninfo: str, schema: str, steps: Sequence[Step]) -> list[
             # The key is arbitrary but fixed: "post" in ASCII.
             db.execute("SELECT pg_advisory_lock(1886352244)")
             db.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
-            db.execute(_MAKE)
+            db.execute(MAKE_STEPS)
             row = db.execute(_REACHED).fetchone()
             reached = int(row[0]) if row else 0
             _check(reached, steps)

@@ -56,6 +56,9 @@ INSERT_PART = sql("""
 BLOB_FACTS = sql("SELECT sha256, size, stored, place, frames FROM blob WHERE id = :id")
 BLOB_DATA = sql("SELECT data FROM blob WHERE id = :id")
 BLOB_SLICE = sql("SELECT substr(data, :first, :length) FROM blob WHERE id = :id")
+CONTENTS = sql("""
+    SELECT id, sha256, size, stored, place, frames, data FROM blob WHERE id IN {ids}
+""")
 BLOB_PARTS = sql("SELECT part, start, length FROM blob_part WHERE rope = :id ORDER BY n")
 BLOBS_AFTER = sql("""
     SELECT id, sha256, size, stored, place, frames, orphan_since
