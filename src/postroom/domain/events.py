@@ -26,7 +26,9 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class QueueReady:
-    """A queue row is due; whoever runs the queue may look now."""
+    """Something was put into the queue; whoever runs it may look now."""
+
+    destination: int = 0  # where; 0: in many places
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,11 +127,44 @@ def latest_refusals(tx: Tx, limit: int = 20) -> list[tuple[int, dict[str, Any]]]
     return [(i, _unpacked(r)) for i, r in tx.all(tables.LATEST_REFUSALS, limit=limit)]
 
 
+@dataclass(frozen=True, slots=True)
+class TraceEvent:
+    """What became of recipients of a transit later: delivered, returned, tried in vain."""
+
+    trace: int
+    id: int  # events of a trace are told in the order of their ids
+    at: Instant
+    record: dict[str, Any]
+
+
+def add_events(tx: Tx, events: Iterable[TraceEvent]) -> None:
+    """In `mail`, within the unit of what happened. The record itself is never rewritten."""
+    tx.many(
+        tables.INSERT_EVENT,
+        [
+            {
+                "trace": each.trace,
+                "id": each.id,
+                "at": each.at,
+                "record": keepable(json.dumps(each.record, ensure_ascii=False)),
+            }
+            for each in events
+        ],
+    )
+
+
+def events(tx: Tx, trace: int, limit: int = 1000) -> list[tuple[Instant, dict[str, Any]]]:
+    """In `mail`: what became of a transit, in order."""
+    rows = tx.all(tables.EVENTS_OF, trace=trace, limit=limit)
+    return [(Instant(at), json.loads(record)) for at, record in rows]
+
+
 def forget(tx: Tx, before: Instant, limit: int = 500) -> int:
     """In `mail`: forget traces older than `before`; returns how many."""
     ids = [row[0] for row in tx.all(tables.OLD_TRACES, before=before, limit=limit)]
     if ids:
         tx.run(tables.FORGET_KEYS, ids=ids)
+        tx.run(tables.FORGET_EVENTS, ids=ids)
         tx.run(tables.FORGET_TRACES, ids=ids)
     return len(ids)
 

@@ -22,6 +22,14 @@ TRACE_KEY = narrow(
     column("trace", INT, primary_key=True),
     Index("trace_key_trace", "trace"),
 )
+TRACE_EVENT = narrow(
+    "trace_event",
+    MAIL,
+    column("trace", INT, primary_key=True),
+    column("id", INT, primary_key=True),
+    column("at", INT),
+    column("record", TEXT),  # JSON: what became of a recipient after the transit
+)
 REFUSAL = wide(
     "refusal",
     STATE,
@@ -48,8 +56,16 @@ TRACES_OF = sql("""
     WHERE k.key = :key ORDER BY t.id DESC LIMIT :limit
 """)
 LATEST = sql("SELECT id, record FROM trace ORDER BY id DESC LIMIT :limit")
+INSERT_EVENT = sql("""
+    INSERT INTO trace_event (trace, id, at, record) VALUES (:trace, :id, :at, :record)
+    ON CONFLICT DO NOTHING
+""")
+EVENTS_OF = sql("""
+    SELECT at, record FROM trace_event WHERE trace = :trace ORDER BY id LIMIT :limit
+""")
 OLD_TRACES = sql("SELECT id FROM trace WHERE at < :before ORDER BY at LIMIT :limit")
 FORGET_KEYS = sql("DELETE FROM trace_key WHERE trace IN {ids}")
+FORGET_EVENTS = sql("DELETE FROM trace_event WHERE trace IN {ids}")
 FORGET_TRACES = sql("DELETE FROM trace WHERE id IN {ids}")
 
 INSERT_REFUSAL = sql("""
