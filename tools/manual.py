@@ -16,10 +16,10 @@ from collections.abc import Iterable, Iterator
 from enum import Enum
 
 import postroom
-from postroom.admin import cli, codec
+from postroom.admin import cli
 from postroom.core.jobs import JOBS, Job
 from postroom.core.metrics import METRICS, Metric
-from postroom.core.operations import OPERATIONS, Operation
+from postroom.core.operations import OPERATIONS, Argument, Operation
 from postroom.core.settings import SETTINGS, Setting
 from tools.tree import ROOT, Finding, bring_up_to_date, report
 
@@ -68,16 +68,18 @@ def _commands() -> Iterator[str]:
 
 
 def _command(name: str, operation: Operation) -> Iterator[str]:
-    fields = dataclasses.fields(operation.input)
-    words = " ".join(_usage(each, operation) for each in fields)
+    arguments = operation.arguments()
+    words = " ".join(map(_usage, arguments))
     yield f"### {name}"
     yield ""
     yield f"`postroom {name}{' ' + words if words else ''}`"
     yield ""
     yield f"{' '.join(operation.summary.split())} Role: {operation.role}."
     yield ""
-    if fields:
-        yield from (f"- `{_name(each)}`: {each.metadata['help']}." for each in fields)
+    if arguments:
+        yield from (
+            f"- `{_name(each.field)}`: {each.field.metadata['help']}." for each in arguments
+        )
         yield ""
 
 
@@ -87,8 +89,8 @@ def _name(each: dataclasses.Field[object]) -> str:
     return each.name.upper() if cli.is_positional(each) else cli.flag(each.name)
 
 
-def _usage(each: dataclasses.Field[object], operation: Operation) -> str:
-    kind = codec.hints(operation.input)[each.name]
+def _usage(argument: Argument) -> str:
+    each, kind = argument.field, argument.kind
     if cli.is_positional(each):
         if isinstance(kind, type) and issubclass(kind, Enum):
             return "|".join(str(choice.value) for choice in kind)
@@ -182,7 +184,8 @@ def lacking(
     for operation in operations:
         if len(operation.summary) < SHORTEST:
             yield _finding(f"operation {operation.name} does not say what it does")
-        for each in dataclasses.fields(operation.input):
+        for argument in operation.arguments():
+            each = argument.field
             if len(each.metadata.get("help", "")) < SHORTEST:
                 yield _finding(f"operation {operation.name}: {each.name} lacks its help")
     for setting in settings:

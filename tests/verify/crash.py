@@ -13,11 +13,9 @@ import asyncio
 import os
 import random
 import statistics
-import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -25,26 +23,21 @@ from typing import Final
 from postroom.domain.check import check
 from postroom.mailflow.house import MailHouse
 from postroom.server import house as stores
-from postroom.server.instance import Layout, read_status
+from postroom.server.instance import Layout
 from postroom.testing import rounds, smtp
 from postroom.testing.imap import ImapClient
 from postroom.testing.load import Reader, Senders, Writer, stop
 from postroom.testing.postgres import Cluster, NotInstalledError
-from postroom.testing.process import ServerProcess, free_offset
 from postroom.testing.promises import Boxes, Ledger
 from postroom.testing.rounds import Looker
 from postroom.testing.smtp import trusting_context
+from postroom.testing.victim import PATIENCE, Victim
 from tools.verification import Form, Report
 
-WORKERS: Final = 2
 SESSIONS: Final = 6
 PAUSE: Final = 0.02  # seconds between the messages of a session
 PEOPLE: Final = rounds.addresses(60)
 ACTORS: Final = PEOPLE[:4]  # whose mailboxes IMAP sessions change
-PATIENCE: Final = 30.0  # seconds for anything that must come
-
-# Deaths of workers in one server's life: the supervisor gives one up after five in a minute.
-WORKER_KILLS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +97,7 @@ async def _campaign(name: str, plan: Plan, count: int, cluster: Cluster | None) 
         return campaign
 
 
-@dataclass(slots=True)
+@dataclass
 class Campaign:
     """One engine's rounds, and what came of them."""
 
@@ -113,20 +106,17 @@ class Campaign:
     seed: int
     cluster: Cluster | None
     ledger: Ledger = field(default_factory=Ledger)
-    kills: Counter[str] = field(default_factory=Counter)
-    restarts: list[float] = field(default_factory=list)  # seconds
-    successors: list[float] = field(default_factory=list)  # seconds
     failures: list[str] = field(default_factory=list)
     rounds: int = 0
     taken: int = 0
     copies: int = 0
     changes: int = 0
     checks: int = 0
-    _offset: int = 0
-    _server: ServerProcess | None = None
-    _worker_kills: int = 0
     _looker: Looker | None = None
     _by_imap: dict[str, Boxes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._victim = Victim(self.layout, self._answers)
 
     def row(self) -> tuple[str, ...]:
         return (
@@ -135,45 +125,40 @@ class Campaign:
             f"{self.taken:,}",
             f"{self.copies:,}",
             f"{self.changes:,}",
-            ", ".join(f"{count} {what}" for what, count in sorted(self.kills.items())) or "-",
-            _spread(self.restarts),
-            _spread(self.successors),
+            ", ".join(f"{count} {what}" for what, count in sorted(self._victim.kills.items()))
+            or "-",
+            _spread(self._victim.restarts),
+            _spread(self._victim.successors),
             f"{self.checks}",
         )
 
     def close(self) -> None:
-        if self._server is not None:
-            self._bury(self._server)
-
-    def _bury(self, server: ServerProcess) -> None:
-        raised = rounds.tracebacks(server.stderr())
+        self._victim.close()
+        raised = self._victim.tracebacks
         self.failures += [f"a server's log holds a traceback: {line}" for line in raised]
-        server.close()
 
     # --- one round ----------------------------------------------------------------------------
 
     async def round(self, number: int, *, check_all: bool, read_all: bool) -> None:
         """Load, death, start, comparison."""
         rng = random.Random(f"{self.seed}:{self.name}:{number}")
-        server = self._server
-        if server is None:
-            self._offset = free_offset()
-            server = self._server = await self._start()
+        if not number:
+            await self._victim.start()
         writer = Writer(rng, f"r{number}")
-        senders = Senders(25 + self._offset, PEOPLE, writer, rng, self.ledger.note)
+        port = 25 + self._victim.offset
+        senders = Senders(port, PEOPLE, writer, rng, self.ledger.note)
         readers = [self._reader(account, writer, rng) for account in ACTORS if number % 2]
         tasks = [asyncio.create_task(senders.run(SESSIONS, PAUSE))]
         tasks += [asyncio.create_task(reader.run(PAUSE)) for reader in readers]
         await asyncio.sleep(rng.uniform(0.2, 1.3))
         how = self._choose(rng, number)
         began = time.monotonic()
-        died = await self._kill(how, server, rng)
-        self.kills[how] += 1
+        died = await self._kill(how, rng)
         if not died:
             await asyncio.sleep(rng.uniform(0.1, 0.4))  # the load goes on over the successor
         stop(senders, *readers)
         if died:
-            self._server = await self._start()
+            await self._victim.start()
         await asyncio.wait_for(asyncio.gather(*tasks), PATIENCE)
         self.taken += senders.taken
         self.changes += sum(reader.changes for reader in readers)
@@ -191,80 +176,36 @@ class Campaign:
 
     def _reader(self, account: str, writer: Writer, rng: random.Random) -> Reader:
         context = trusting_context()
-        port = 993 + self._offset
+        port = 993 + self._victim.offset
         return Reader(port, account, rounds.PASSWORD, context, writer, rng, self.ledger.note)
 
     def _choose(self, rng: random.Random, number: int) -> str:
         if self.cluster is not None and number % 4 == 1:
             return "database"
-        if self._worker_kills >= WORKER_KILLS:
-            return "group"
-        return rng.choices(("group", "worker", "supervisor"), (40, 40, 20))[0]
+        return self._victim.choose(rng)
 
-    async def _kill(self, how: str, server: ServerProcess, rng: random.Random) -> bool:
+    async def _kill(self, how: str, rng: random.Random) -> bool:
         """Do it; True if the server has to be started again."""
-        match how:
-            case "worker":
-                self._worker_kills += 1
-                victim = rng.choice(_workers(self.layout))
-                began = time.monotonic()
-                server.kill_one(victim)
-                await self._succeeded(victim)
-                self.successors.append(time.monotonic() - began)
-                return False
-            case "database":
-                assert self.cluster is not None
-                await asyncio.to_thread(self.cluster.kill9)
-                await asyncio.sleep(rng.uniform(0.0, 0.3))
-                await asyncio.to_thread(self.cluster.start)
-                return False
-            case "supervisor":
-                server.kill_one(server.pid)  # its workers die with it, in their own time
-            case _:
-                server.kill_group()
-        self._worker_kills = 0
-        return True
+        if how != "database":
+            return await self._victim.kill(how, rng)
+        assert self.cluster is not None
+        self._victim.kills[how] += 1
+        await asyncio.to_thread(self.cluster.kill9)
+        await asyncio.sleep(rng.uniform(0.0, 0.3))
+        await asyncio.to_thread(self.cluster.start)
+        return False
 
-    async def _succeeded(self, victim: int) -> None:
-        """Wait until a successor serves."""
-
-        def served() -> bool:
-            status = read_status(self.layout)
-            workers = status.workers if status is not None else ()
-            return bool(workers) and all(w.state == "ready" and w.pid != victim for w in workers)
-
-        await _until(served, "a successor")
-
-    async def _start(self) -> ServerProcess:
-        """Start on the same ports, beside what may still be dying; until SMTP and IMAP answer."""
-        before = self._server
-        command = [sys.executable, "-m", "postroom", "serve", "--workers", f"{WORKERS}"]
-        command += ["--port-offset", f"{self._offset}"]
-        began = time.monotonic()
-
-        def ready() -> bool:
-            status = read_status(self.layout)
-            return status is not None and status.serves and status.pid == server.pid
-
-        server = ServerProcess(command, self.layout.root, ready=ready)
-        try:
-            await asyncio.to_thread(server.wait_ready, PATIENCE)
-            async with smtp.connect("127.0.0.1", 25 + self._offset), self._imap():
-                pass
-        except BaseException:
-            server.close()
-            raise
-        if before is not None:
-            self.restarts.append(time.monotonic() - began)
-            self._bury(before)
-        return server
+    async def _answers(self) -> None:
+        """SMTP and IMAP answer."""
+        async with smtp.connect("127.0.0.1", 25 + self._victim.offset), self._imap():
+            pass
 
     # --- comparison ---------------------------------------------------------------------------
 
     @asynccontextmanager
     async def _imap(self) -> AsyncIterator[ImapClient]:
         client = await ImapClient.connect(
-            "127.0.0.1", 993 + self._offset, tls=trusting_context(), patience=PATIENCE
+            "127.0.0.1", 993 + self._victim.offset, tls=trusting_context(), patience=PATIENCE
         )
         async with client:
             yield client
@@ -301,19 +242,6 @@ class Campaign:
         self.checks += 1
         report = await check(house.mail, house.blobs, repair=False)
         return [f"check: {problem}" for problem in report.problems]
-
-
-def _workers(layout: Layout) -> list[int]:
-    status = read_status(layout)
-    return [worker.pid for worker in status.workers] if status is not None else []
-
-
-async def _until(true: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not true():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"no {what} within {PATIENCE:.0f} s")
-        await asyncio.sleep(0.002)
 
 
 def _spread(seconds: list[float]) -> str:

@@ -1,7 +1,8 @@
 """Mail programs that are not ours, against one running server: what they write is what they read.
 
 mbsync both ways, mutt on a terminal, curl, Python's imaplib, Thunderbird's commands in their
-order, and swaks with everything that a sender may do. Every message is compared octet by octet.
+order, and swaks with everything that a sender may do; by POP3 poplib, curl, fetchmail, getmail,
+mpop and mutt. Every message is compared octet by octet.
 At the end the store is checked, and the log may hold neither a warning nor a password.
 """
 
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.peers import curl, mbsync, mutt, python, swaks, thunderbird
+from tests.peers import curl, mbsync, mutt, pop3, python, swaks, thunderbird
 from tests.peers.checks import Checks, Plan
 from tests.walking import Walking, is_installed
 from tools.verification import Form, Report
@@ -35,6 +36,12 @@ WALKS: Final[Mapping[str, tuple[str, Walk]]] = {
     "imaplib": ("", python.walk),
     "Thunderbird's commands": ("", thunderbird.walk),
     "swaks": ("swaks", swaks.walk),
+    "poplib": ("", pop3.python),
+    "curl, POP3": ("curl", pop3.curl),
+    "fetchmail": ("fetchmail", pop3.fetchmail),
+    "getmail": ("getmail", pop3.getmail),
+    "mpop": ("mpop", pop3.mpop),
+    "mutt, POP3": ("mutt", pop3.mutt),
 }
 """By name: the program that must be there, and what it does."""
 

@@ -20,7 +20,7 @@ from postroom.core.clock import Instant, SystemClock
 from postroom.core.settings import Role
 from postroom.domain import queue
 from postroom.domain.directory import people
-from postroom.domain.directory.people import NewAccount
+from postroom.domain.directory.people import NewAccount, Verifiers
 from postroom.domain.mailboxes import flags, folders, reading
 from postroom.domain.mailboxes.messages import Pick
 from postroom.formats.address import Address
@@ -63,7 +63,7 @@ def addresses(count: int) -> tuple[str, ...]:
 async def furnish(layout: Layout, accounts: Sequence[str], database_url: str = "") -> None:
     """Make the store with these accounts, as a first start and an administrator would."""
     await asyncio.to_thread(_make_store, layout, database_url)
-    # One verifier for all: its cost is not what is tested here.
+    # One password for all: its cost is not what is tested here.
     secret = await asyncio.to_thread(make_secret, PASSWORD)
     async with stores.open_house(layout) as house:
         await first_start.make(house, DOMAIN, PASSWORD, secret)
@@ -82,7 +82,7 @@ def _make_store(layout: Layout, database_url: str) -> None:
     stores.migrate(layout, stores.read_bootstrap(layout))
 
 
-def _account(tx: Tx, address: str, secret: str, made: list[int], clock: SystemClock) -> None:
+def _account(tx: Tx, address: str, secret: Verifiers, made: list[int], clock: SystemClock) -> None:
     ids = iter(made)
     new = NewAccount(_parsed(address), "", Role.USER, secret)
     account = people.create_account(tx, new, ids, clock.now())

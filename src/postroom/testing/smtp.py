@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
 
-from postroom.net.tls import TlsEngine
+from postroom.net.tls import TlsEngine, TlsFacts
 from postroom.wire.smtp import Reply, ReplyReader, dot_stuff
 
 PATIENCE: Final = 10.0
@@ -204,6 +204,12 @@ class SmtpClient:
                 engine.feed(data)
             await loop.sock_sendall(self._sock, engine.take())
         self._tls = engine
+
+    @property
+    def tls(self) -> TlsFacts:
+        """What the handshake settled, as the client sees it."""
+        assert self._tls is not None, "there was no handshake"
+        return self._tls.facts()
 
     async def deliver(
         self,
