@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest_asyncio
 
+from tests.mailflow.doors import Doors, open_doors
 from tests.mailflow.serving import Mx, serve
 from tests.stores import Stores, open_mail, stores
 
-__all__ = ["mx", "mx_both", "stores"]
+__all__ = ["doors", "doors_both", "mx", "mx_both", "stores"]
 
 
 @pytest_asyncio.fixture
@@ -30,3 +31,17 @@ async def mx_both(tmp_path: Path, stores: Stores) -> AsyncIterator[Mx]:
     """A server over each engine."""
     async with serve(tmp_path, stores.mail, stores.state, tls=True) as served:
         yield served
+
+
+@pytest_asyncio.fixture
+async def doors(mx: Mx, tmp_path: Path) -> AsyncIterator[Doors]:
+    """Submission and LMTP beside port 25, over SQLite."""
+    async with open_doors(mx, tmp_path) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture
+async def doors_both(mx_both: Mx, tmp_path: Path) -> AsyncIterator[Doors]:
+    """The same over each engine."""
+    async with open_doors(mx_both, tmp_path) as opened:
+        yield opened

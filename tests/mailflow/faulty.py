@@ -10,11 +10,18 @@ from pathlib import Path
 
 from postroom.store.files import Files
 from postroom.store.sqlite import SqliteDatabase
-from postroom.testing.faults import Faults
+from postroom.testing.faults import Fault, Faults, Op
 from tests.mailflow.serving import Mx, serve
 from tests.stores import migrate
 
 _NAMES = itertools.count()
+
+
+class InFolder(Fault):
+    """Strikes everything below a folder."""
+
+    def matches(self, op: Op, path: str) -> bool:
+        return op == self.op and self.file is not None and path.startswith(self.file)
 
 
 @asynccontextmanager

@@ -59,6 +59,7 @@ class Mx:
     acceptor: Acceptor
     port: int
     clock: ManualClock
+    wheel: TimerWheel
 
     # --- a client -----------------------------------------------------------------------------
 
@@ -214,7 +215,7 @@ async def serve(
     acceptor = Acceptor(loop, sock, LISTENER, server.handler, wheel, limits=limits)
     acceptor.start()
     try:
-        yield Mx(house, intake, acceptor, port, clock)
+        yield Mx(house, intake, acceptor, port, clock, wheel)
     finally:
         acceptor.close()
         for connection in tuple(acceptor.connections):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -12,11 +13,18 @@ import pytest
 
 from postroom.core.settings import SERVER, SETTINGS, Place, Scope, Value
 from postroom.domain import trace
+from postroom.domain.directory import people
+from postroom.formats.address import parse_mailbox
+from postroom.formats.headers import FIELDS_MAX
 from postroom.mailflow import phases
 from postroom.mailflow.refusals import A_MINUTE, BURST
 from postroom.testing.smtp import SmtpClient
+from postroom.trust.checks import Checks
 from postroom.wire.smtp import Reply
+from tests.mailflow.doors import ANN as ME
+from tests.mailflow.doors import Doors
 from tests.mailflow.serving import DOMAIN, Mx, at_listener, message
+from tests.trust.zones import Dns
 
 BOB = f"bob@{DOMAIN}"
 EVE = f"eve@{DOMAIN}"
@@ -94,6 +102,44 @@ async def with_nul(mx: Mx, client: SmtpClient) -> Reply:
     return (await client.deliver(ANN, [BOB], message(body=b"\0\r\n"))).last
 
 
+async def disowned(mx: Mx, client: SmtpClient) -> Reply:
+    """A sender whose domain says that nobody sends for it."""
+    mx.house.checks = Checks(Dns({"disowned.example": [("TXT", "v=spf1 -all")]}), mx.clock)
+    return (await client.deliver("ann@disowned.example", [BOB], message())).last
+
+
+# --- plays at the door of submission ------------------------------------------------------------
+
+
+async def of_me(client: SmtpClient, content: bytes) -> Reply:
+    return (await client.deliver(ME, [BOB], content)).last
+
+
+async def anonymous(mx: Mx, client: SmtpClient) -> Reply:
+    return await client.ask(f"MAIL FROM:<{ME}>")
+
+
+async def frozen(mx: Mx, client: SmtpClient) -> Reply:
+    """The account is frozen between sign-in and MAIL, and thaws for the next play."""
+    me = await mx.house.mail.read(people.account, parse_mailbox(ME))
+    await mx.house.mail.write(people.set_state, me, "frozen")
+    said = await client.ask(f"MAIL FROM:<{ME}>")
+    await mx.house.mail.write(people.set_state, me, "active")
+    return said
+
+
+async def as_another(mx: Mx, client: SmtpClient) -> Reply:
+    return await client.ask(f"MAIL FROM:<{EVE}>")
+
+
+async def of_another(mx: Mx, client: SmtpClient) -> Reply:
+    return await of_me(client, message())
+
+
+async def many_fields(mx: Mx, client: SmtpClient) -> Reply:
+    return await of_me(client, f"From: <{ME}>\r\n".encode() + b"X: y\r\n" * FIELDS_MAX + b"\r\n")
+
+
 @dataclass(frozen=True)
 class Case:
     """A decision: refused under one value of its setting, taken under the other."""
@@ -105,6 +151,14 @@ class Case:
     setting: str = ""
     strict: Value | None = None
     lenient: Value | None = None
+    listener: str = "smtp"
+    stranger: bool = False  # at the door of submission: has not signed in
+
+    def enter(self, doors: Doors) -> AbstractAsyncContextManager[SmtpClient]:
+        """The session in which it is played."""
+        if self.listener == "smtp":
+            return doors.mx.connect()
+        return doors.open() if self.stranger else doors.signed_in()
 
 
 CASES = [
@@ -121,6 +175,16 @@ CASES = [
     Case("known", unknown, 550, "5.1.1"),
     Case("line_ends", bare, 554, "5.6.0"),
     Case("nul", with_nul, 554, "5.6.0"),
+    Case("spf_fail", disowned, 550, "5.7.23", "spf.on_fail", "refuse", "accept"),
+    Case("sign_in_first", anonymous, 530, "5.7.0", listener="submission", stranger=True),
+    Case("still_welcome", frozen, 421, "4.7.0", listener="submission"),
+    Case(
+        "own_sender", as_another, 550, "5.7.1", "submission.own_sender", True, False, "submission"
+    ),
+    Case(
+        "own_author", of_another, 550, "5.7.1", "submission.own_author", True, False, "submission"
+    ),
+    Case("whole_header", many_fields, 552, "5.3.4", listener="submission"),
 ]
 WITH_SETTING = [case for case in CASES if case.setting]
 
@@ -155,14 +219,15 @@ def test_every_setting_that_a_rule_reads_has_a_case() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=_names)
 async def test_a_refusal_carries_a_trace_that_says_rule_why_setting_and_where(
-    mx: Mx, case: Case
+    doors: Doors, case: Case
 ) -> None:
+    mx = doors.mx
     await mx.account(BOB)
     await mx.account(EVE)
-    at = SERVER if case.setting.startswith("quota") else at_listener()
+    at = SERVER if case.setting.startswith("quota") else at_listener(case.listener)
     if case.setting:
         await mx.set(case.setting, case.strict, at)
-    async with mx.connect() as client:
+    async with case.enter(doors) as client:
         reply = await case.play(mx, client)
         record = await mx.refusal(reply)
     assert (reply.code, str(reply.status)) == (case.code, case.status)
@@ -180,11 +245,15 @@ async def test_a_refusal_carries_a_trace_that_says_rule_why_setting_and_where(
 
 
 @pytest.mark.parametrize("case", WITH_SETTING, ids=_names)
-async def test_flipping_that_one_setting_changes_that_outcome_at_once(mx: Mx, case: Case) -> None:
+async def test_flipping_that_one_setting_changes_that_outcome_at_once(
+    doors: Doors, case: Case
+) -> None:
     """Without restart, and for sessions that are open already."""
+    mx = doors.mx
     await mx.account(BOB)
     await mx.account(EVE)
-    async with mx.connect() as first, mx.connect() as second, mx.connect() as third:
+    enter = case.enter
+    async with enter(doors) as first, enter(doors) as second, enter(doors) as third:
         await mx.set(case.setting, case.strict)
         assert (await case.play(mx, first)).code == case.code
         await mx.set(case.setting, case.lenient)
@@ -194,11 +263,12 @@ async def test_flipping_that_one_setting_changes_that_outcome_at_once(mx: Mx, ca
 
 
 @pytest.mark.parametrize("case", WITH_SETTING, ids=_names)
-async def test_flipping_that_one_setting_changes_no_other_outcome(mx: Mx, case: Case) -> None:
+async def test_flipping_that_one_setting_changes_no_other_outcome(doors: Doors, case: Case) -> None:
     """All other plays decide alike under either value."""
+    mx = doors.mx
     await mx.account(BOB)
     await mx.account(EVE)
-    others = {c.play for c in CASES if c.setting != case.setting} - {full_by_count}
+    others = {c.play: c for c in CASES if c.setting != case.setting and c.play != full_by_count}
     outcomes: list[dict[str, tuple[int, str]]] = []
     for value in (case.strict, case.lenient):
         await mx.set(case.setting, value)
@@ -206,7 +276,7 @@ async def test_flipping_that_one_setting_changes_no_other_outcome(mx: Mx, case: 
         for play in sorted(others, key=lambda p: p.__name__):
             if case.setting.startswith("quota") and play in (big, hops, many, guesses):
                 continue  # they ask for more than that account's room
-            async with mx.connect() as client:
+            async with others[play].enter(doors) as client:
                 reply = await play(mx, client)
                 seen[play.__name__] = (reply.code, str(reply.status))
         outcomes.append(seen)

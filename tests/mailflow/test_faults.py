@@ -11,7 +11,9 @@ import pytest
 from postroom.core.errors import Busy, Corrupt, MailError, Status, StoreFailed, StoreFull
 from postroom.store.units import Database
 from postroom.testing.faults import Error, Fault, Op
-from tests.mailflow.faulty import serve_faulty
+from tests.mailflow.doors import ANN as ME
+from tests.mailflow.doors import Doors
+from tests.mailflow.faulty import InFolder, serve_faulty
 from tests.mailflow.serving import DOMAIN, Mx, message
 
 BOB = f"bob@{DOMAIN}"
@@ -35,13 +37,6 @@ async def _well_again(mx: Mx, bob: int, before: int = 0) -> None:
     assert await mx.house.mail.damage() == []
     octets = sum(len(content) for content in kept)
     assert await mx.usage(bob) == (octets, len(kept))
-
-
-class InFolder(Fault):
-    """Strikes everything below a folder."""
-
-    def matches(self, op: Op, path: str) -> bool:
-        return op == self.op and self.file is not None and path.startswith(self.file)
 
 
 # --- while the content comes in -----------------------------------------------------------------
@@ -176,7 +171,7 @@ ERRORS: dict[str, tuple[Callable[[], MailError], tuple[int, Status]]] = {
 
 
 @pytest.mark.parametrize("which", ERRORS)
-@pytest.mark.parametrize("at", ["MAIL", "RCPT", "DATA", "unit"])
+@pytest.mark.parametrize("at", ["MAIL", "RCPT", "unit"])
 async def test_a_store_that_does_not_answer_is_4yz_at_any_step_and_the_session_goes_on(
     mx: Mx, monkeypatch: pytest.MonkeyPatch, at: str, which: str
 ) -> None:
@@ -194,8 +189,6 @@ async def test_a_store_that_does_not_answer_is_4yz_at_any_step_and_the_session_g
         if at in ("MAIL", "RCPT"):
             refused = await client.ask(line)
         else:
-            if at == "DATA":
-                await client.ask("DATA", 354)
             refused = await client.content(LARGE)
         assert (refused.code, refused.status) == expected
         failing.heal()
@@ -203,5 +196,28 @@ async def test_a_store_that_does_not_answer_is_4yz_at_any_step_and_the_session_g
         assert record["verdicts"][-1]["rule"] == "store"
         await client.ask("RSET", 250)
         assert (await client.deliver(ANN, [BOB], message())).accepted
+        monkeypatch.setattr(mx.house, "mail", real)
+    assert await mx.count(bob) == 1
+
+
+@pytest.mark.parametrize("which", ERRORS)
+async def test_an_author_that_cannot_be_looked_up_is_4yz_and_the_session_goes_on(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    """At DATA only submission reads the store: what it does not say is not taken for good."""
+    mx = doors.mx
+    bob = await mx.account(BOB)
+    make, expected = ERRORS[which]
+    real = mx.house.mail
+    failing = Failing(real, make(), "read")
+    content = LARGE.replace(b"ann@elsewhere.example", ME.encode())
+    async with doors.signed_in() as client:
+        for line, code in ((f"MAIL FROM:<{ME}>", 250), (f"RCPT TO:<{BOB}>", 250), ("DATA", 354)):
+            await client.ask(line, code)
+        monkeypatch.setattr(mx.house, "mail", failing)
+        refused = await client.content(content)
+        assert (refused.code, refused.status) == expected
+        failing.heal()
+        assert (await client.deliver(ME, [BOB], content)).accepted
         monkeypatch.setattr(mx.house, "mail", real)
     assert await mx.count(bob) == 1

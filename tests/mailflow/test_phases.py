@@ -167,7 +167,9 @@ async def test_probes_end_with_the_peer_that_they_were_asked_for(
 
 
 async def test_without_dns_port_25_answers_at_once(mx: Mx) -> None:
-    """No probe of the product asks the network before the greeting, nor for local mail."""
+    """Nothing asks the network before the greeting, and no probe for local mail without `checks`;
+    what they cost without DNS is in test_authentication.
+    """
     await mx.account(BOB)
     begun = time.monotonic()
     async with mx.connect() as client:

@@ -11,7 +11,8 @@ from postroom.core.settings import SERVER, Place, Scope
 from postroom.domain import queue
 from postroom.domain.queue import LOCAL
 from postroom.mailflow.delivery import PLACEMENTS
-from postroom.mailflow.localqueue import LEASE_SECONDS, LocalQueue
+from postroom.mailflow.localqueue import LocalQueue
+from postroom.mailflow.queueing import LEASE_SECONDS
 from postroom.store.sql import Tx, sql
 from tests.mailflow.serving import DOMAIN, Mx, message
 
@@ -230,7 +231,7 @@ async def test_a_message_that_cannot_be_read_keeps_no_other_waiting(mx: Mx) -> N
 async def test_the_runner_lives_on_after_a_round_that_broke(
     mx: Mx, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("postroom.mailflow.localqueue.REST", 0.01)
+    monkeypatch.setattr("postroom.mailflow.queueing.REST", 0.01)
     runner = mx.queue()
     rounds = 0
 
@@ -239,8 +240,8 @@ async def test_the_runner_lives_on_after_a_round_that_broke(
         rounds += 1
         raise KeyError("a mistake of ours")
 
-    monkeypatch.setattr(runner, "round", broken)
-    task = asyncio.create_task(runner.run())
+    monkeypatch.setattr(runner.loop, "_round", broken)
+    task = asyncio.create_task(runner.loop.run())
     await mx.settled(lambda: rounds >= 3)
     assert not task.done()
     task.cancel()
@@ -249,12 +250,12 @@ async def test_the_runner_lives_on_after_a_round_that_broke(
 async def test_the_runner_delivers_by_itself_when_it_is_woken(mx: Mx) -> None:
     staff = [await mx.account(f"p{n:03}@{DOMAIN}") for n in range(60)]
     runner = mx.queue()
-    task = asyncio.create_task(runner.run())
+    task = asyncio.create_task(runner.loop.run())
     try:
         await asyncio.sleep(0.05)
         async with mx.connect() as client:
             await client.deliver(ANN, [f"p{n:03}@{DOMAIN}" for n in range(60)], message())
-        runner.wake()
+        runner.loop.wake()
         await mx.settled(lambda: runner.delivered == 10)
     finally:
         task.cancel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from postroom.domain.transit import Fact
+from postroom.domain.transit import Fact, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,12 @@ class PeerFact(Fact):
     extended: bool
     signed_in: bool
     login: str
+    protocol: str = "SMTP"
+
+    @property
+    def trusted(self) -> bool:
+        """Whether we answer for who it is: somebody signed in, or ourselves."""
+        return self.signed_in or self.protocol == Protocol.COMPOSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,28 @@ class SenderFact(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class SenderRightsFact(Fact):
+    """Whether who signed in may use the reverse-path, and is still welcome: the account may be
+    frozen or its password changed since. Absent for strangers."""
+
+    name: ClassVar[str] = "sender_rights"
+    own: bool
+    welcome: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorFact(Fact):
+    """Who the header says wrote and sent it (RFC 5322 §3.6.2), and which of these addresses
+    who signed in may not use. Absent for strangers."""
+
+    name: ClassVar[str] = "author"
+    addresses: tuple[str, ...]
+    foreign: tuple[str, ...]
+    from_fields: int
+    whole: bool = True  # the header was looked at to its end
+
+
+@dataclass(frozen=True, slots=True)
 class RecipientFact(Fact):
     """Where a forward-path leads."""
 
@@ -41,6 +69,7 @@ class RecipientFact(Fact):
     local_domain: bool
     destinations: int
     problem: str
+    outside: int = 0  # addresses elsewhere to which it leads
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +104,31 @@ class ContentFact(Fact):
     longest_line: int
     hops: int  # Received fields: RFC 5321 §6.3
     complex: str  # the cap that its structure exceeds, if it does
+
+
+@dataclass(frozen=True, slots=True)
+class SpfFact(Fact):
+    """Whether the sender's domain lets the peer send in its name, and the peer's own name too.
+
+    RFC 7208; results are those of its §2.6. Absent for who signed in, and where it is not asked.
+    """
+
+    name: ClassVar[str] = "spf"
+    result: str  # for the reverse-path, or for the HELO name if that is <>
+    domain: str
+    mechanism: str  # that decided
+    why: str
+    explanation: str  # the domain's own words about a fail
+    lookups: int  # terms that asked DNS
+    helo: str  # the result for the HELO name
+    helo_domain: str
+    helo_why: str
+
+
+@dataclass(frozen=True, slots=True)
+class IprevFact(Fact):
+    """Whether the peer's address has a name that leads back to it. RFC 8601 §3."""
+
+    name: ClassVar[str] = "iprev"
+    result: str  # pass, fail, temperror, permerror: RFC 8601 §2.7.3
+    host: str  # its own name; empty unless it passes

@@ -7,6 +7,7 @@ RFC 5598 names the roles, RFC 5321 §2.3.1 the envelope.
 
 from __future__ import annotations
 
+from asyncio import Future
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from operator import attrgetter
@@ -28,7 +29,7 @@ class Protocol(StrEnum):
     LMTP = "LMTP"
     SUBMISSION = "SUBMISSION"
     JMAP = "JMAP"
-    LOCAL = "LOCAL"  # composed by ourselves
+    COMPOSED = "COMPOSED"  # by ourselves: notices, reports, answers
 
 
 class Action(StrEnum):
@@ -119,6 +120,7 @@ class Visit:
     extended: bool = False  # EHLO or LHLO was used
     principal: int | None = None
     login: str = ""
+    epoch: int = 0  # the principal's, when it signed in
     refused: int = 0  # recipients refused so far: what an address harvester drives up
     bad_commands: int = 0
     messages: int = 0
@@ -194,12 +196,21 @@ class Destination:
     detail: str | None = None  # the subaddress: RFC 5233
 
 
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """Where a recipient address leads that is not ours: another server takes it from here."""
+
+    address: Address
+    through: tuple[str, ...] = ()  # the aliases of ours on the way, outermost first
+
+
 @dataclass(slots=True)
 class Recipient:
     """One forward-path and what became of it."""
 
     address: Address
     destinations: tuple[Destination, ...] = ()
+    outside: tuple[Outside, ...] = ()
     notify: tuple[str, ...] = ()  # RFC 3461 §4.1
     orcpt: str | None = None
     facts: Facts = field(default_factory=Facts)
@@ -218,6 +229,7 @@ class Transit:
     declared_size: int = 0
     utf8: bool = False
     eight_bit: bool = False
+    binary: bool = False  # it came as BINARYMIME: RFC 3030 §3
     envid: str | None = None  # RFC 3461 §4.4
     ret: str | None = None  # RFC 3461 §4.3
     recipients: list[Recipient] = field(default_factory=list)
@@ -227,9 +239,16 @@ class Transit:
     facts: Facts = field(default_factory=Facts)
     verdicts: list[Verdict] = field(default_factory=list)
     policy: Policy | None = None  # as of MAIL: one message meets one policy
+    amended: tuple[str, ...] = ()  # what was changed in it, in words
+    cause: str = ""  # of a message that we composed: what it is, and the trace of its cause
+    asking: dict[Future[tuple[Fact, ...]], str] = field(default_factory=dict)
+    """Probes that were begun and go on beside the next phases, with their names."""
 
     def drop(self) -> None:
         """Let go of the content; a message that was not kept leaves nothing behind."""
+        for probe in self.asking:
+            probe.cancel()
+        self.asking.clear()
         if self.spool is not None:
             self.spool.drop()
             self.spool = None

@@ -2,12 +2,12 @@
 
 The plan is made before the unit: every id, every byte of trace. The unit places up to 50
 messages itself; further recipients become rows of the local queue, so that the sender of an
-all-staff message does not wait. Only when its commit is on disk does anybody say 250.
+all-staff message does not wait, and those elsewhere rows of the remote one. Only when its commit
+is on disk does anybody say 250.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ from postroom.domain.mailboxes import folders, messages
 from postroom.domain.mailboxes.change import Change, begin_all
 from postroom.domain.mailboxes.folders import Mailbox
 from postroom.domain.mailboxes.messages import SYSTEM_ACTOR, NewMessage, Quota
-from postroom.domain.queue import LOCAL, NewRecipient, QueuedMessage
+from postroom.domain.queue import LOCALLY, Composed, Hop, Lease, NewRecipient, QueuedMessage
 from postroom.formats.parsed import Parsed
 from postroom.store import blobs
 from postroom.store.blobs import NewBlob
@@ -44,72 +44,157 @@ class Placing:
 
 
 @dataclass(frozen=True, slots=True)
+class Relaying:
+    """A recipient whom another server takes from here."""
+
+    recipient: int  # which recipient of the transit, by position
+    address: str
+    hop: Hop
+    notify: tuple[str, ...] = ()
+    orcpt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """What the unit also takes out of the queue: a message that we composed and that waited for
+    its turn at intake."""
+
+    lease: Lease
+    recipients: tuple[queue.Recipient, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A report of delivery that somebody asked for, sent if these copies were placed."""
+
+    placed: frozenset[int]  # message ids
+    composed: Composed
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """All that the unit needs; made outside it, so that it may be rerun."""
 
     transit: int
-    content: tuple[NewBlob, ...]  # the last one is the whole message
-    parsed: Parsed
+    content: tuple[NewBlob, ...]  # all that is to be kept
+    here: NewBlob | None  # the message as our accounts get it
+    there: NewBlob | None  # and as other servers do
+    parsed: Parsed | None  # of `here`
     now: Instant
     placings: tuple[Placing, ...]
     queued: tuple[Placing, ...]
-    destination: int  # the id that the local destination gets if there is none yet
+    relayings: tuple[Relaying, ...]
+    candidates: dict[Hop, int]  # ids of destinations that may be new
+    ids: tuple[int, int]  # of the queue's two envelopes: here, there
     reverse_path: str | None
     envid: str | None
     ret: str | None
+    utf8: bool
+    eight_bit: bool
+    origin: str
     expires_at: Instant
     record: dict[str, Any]
     packed: bytes
     keys: tuple[str, ...]
+    notices: tuple[Notice, ...] = ()
+    settling: Settling | None = None
+    no_room: tuple[dict[str, Any], ...] = ()
+    """For each recipient, what the trace says if nobody behind it has room and the peer, who
+    hears of each (LMTP), is to bring it again; empty: then it waits in the queue."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What the unit did with each placing: placed, or queued and why."""
+    """What the unit did with each placing, by message id."""
 
-    placed: frozenset[int]  # message ids
-    waiting: tuple[tuple[int, str], ...]  # message ids that went to the queue, with the reason
+    placed: frozenset[int]
+    waiting: tuple[tuple[int, str], ...]  # went to the queue, with the reason
+    turned_away: frozenset[int] = frozenset()  # left to the peer
 
 
 def deliver(tx: Tx, plan: Plan) -> Delivered:
     """Carry out a plan, all or nothing.
 
-    A recipient whose account is full by now waits in the queue; if that is so for every one,
-    raises OverQuota and keeps nothing. An account that was deleted since RCPT counts as full:
-    the queue finds out.
+    A recipient whose account is full by now waits in the queue, or is left to a peer who hears
+    of each; if that is so for every one, raises OverQuota and keeps nothing. An account that was
+    deleted since RCPT counts as full: the next attempt finds out.
     """
+    if plan.settling is not None:
+        queue.hold(tx, plan.settling.lease)
+        queue.done(tx, plan.settling.recipients)
     changes = begin_all(tx, (p.account for p in plan.placings))
-    blobs_in(tx, plan.content, plan.parsed, plan.now)
-    blob = plan.content[-1]
-    placed: list[int] = []
+    for blob in plan.content:
+        blobs.insert(tx, blob, plan.now)
+    placed, waiting = _place(tx, plan, changes)
+    if waiting and not placed and not plan.queued and not plan.relayings:
+        raise OverQuota
+    waiting, turned_away = _part(plan, placed, waiting)
+    for change in changes.values():
+        change.end(tx, plan.now, SYSTEM_ACTOR, "deliver", {"transit": plan.transit})
+    _queue_here(tx, plan, waiting)
+    _queue_there(tx, plan)
+    for notice in plan.notices:
+        if notice.placed <= placed:
+            queue.submit(tx, notice.composed, plan.now)
+    packed = plan.packed
+    if waiting or turned_away:
+        packed = trace.pack(_told(plan.record, plan, waiting, turned_away))
+    trace.keep(tx, plan.transit, plan.now, packed, plan.keys)
+    return Delivered(
+        frozenset(placed),
+        tuple((p.message, why) for p, why in waiting),
+        frozenset(p.message for p in turned_away),
+    )
+
+
+def _part(
+    plan: Plan, placed: set[int], full: list[tuple[Placing, str]]
+) -> tuple[list[tuple[Placing, str]], list[Placing]]:
+    """Who waits here, and who is left to the peer: a recipient of whom nothing was taken.
+
+    One that leads to several accounts, of which some have it, must not come to these again.
+    """
+    if not full or not plan.no_room:
+        return full, []
+    taken = {p.recipient for p in plan.placings if p.message in placed}
+    taken |= {p.recipient for p in plan.queued} | {r.recipient for r in plan.relayings}
+    waiting = [(p, why) for p, why in full if p.recipient in taken]
+    return waiting, [p for p, _ in full if p.recipient not in taken]
+
+
+def _told(
+    record: dict[str, Any],
+    plan: Plan,
+    waiting: list[tuple[Placing, str]],
+    turned_away: list[Placing],
+) -> dict[str, Any]:
+    """The record, with what the unit found out."""
+    away = {p.message for p in turned_away}
+    refused = [{"address": p.address, **plan.no_room[p.recipient]} for p in turned_away]
+    return {
+        **record,
+        "delivered": [each for each in record["delivered"] if each["message"] not in away],
+        "refused": [*record["refused"], *refused],
+        "waits": [{"to": placing.address, "because": why} for placing, why in waiting],
+    }
+
+
+def _place(
+    tx: Tx, plan: Plan, changes: dict[int, Change]
+) -> tuple[set[int], list[tuple[Placing, str]]]:
+    placed: set[int] = set()
     waiting: list[tuple[Placing, str]] = []
+    if plan.here is None or plan.parsed is None:
+        return placed, waiting
+    messages.store_parsed(tx, plan.here.id, plan.parsed)
     for placing in plan.placings:
         try:
-            place_one(tx, changes, placing, blob, plan.parsed, plan.now)
+            place_one(tx, changes, placing, plan.here, plan.parsed, plan.now)
         except (OverQuota, NotFound) as error:
             waiting.append((placing, str(error)))
         else:
-            placed.append(placing.message)
-    if waiting and not placed and not plan.queued:
-        raise OverQuota
-    for change in changes.values():
-        change.end(tx, plan.now, SYSTEM_ACTOR, "deliver", {"transit": plan.transit})
-    _queue(tx, plan, blob, waiting)
-    packed = plan.packed
-    if waiting:
-        waits = [{"to": placing.address, "because": why} for placing, why in waiting]
-        packed = trace.pack({**plan.record, "waits": waits})
-    trace.keep(tx, plan.transit, plan.now, packed, plan.keys)
-    return Delivered(frozenset(placed), tuple((p.message, why) for p, why in waiting))
-
-
-def blobs_in(tx: Tx, content: Iterable[NewBlob], parsed: Parsed, now: Instant) -> None:
-    """Make content and parse part of the store; the last blob is the message."""
-    last = 0
-    for blob in content:
-        blobs.insert(tx, blob, now)
-        last = blob.id
-    messages.store_parsed(tx, last, parsed)
+            placed.add(placing.message)
+    return placed, waiting
 
 
 def place_one(
@@ -139,20 +224,10 @@ def _mailbox(tx: Tx, placing: Placing) -> Mailbox:
     raise NotFound("The account has no INBOX")
 
 
-def _queue(tx: Tx, plan: Plan, blob: NewBlob, waiting: list[tuple[Placing, str]]) -> None:
+def _queue_here(tx: Tx, plan: Plan, waiting: list[tuple[Placing, str]]) -> None:
     rows = [(p, "") for p in plan.queued] + waiting
-    if not rows:
+    if not rows or plan.here is None:
         return
-    message = QueuedMessage(
-        id=plan.transit,
-        blob=blob.id,
-        size=blob.size,
-        reverse_path=plan.reverse_path,
-        envid=plan.envid,
-        ret=plan.ret,
-        arrived_at=plan.now,
-        expires_at=plan.expires_at,
-    )
     recipients = [
         NewRecipient(
             address=p.address,
@@ -167,7 +242,36 @@ def _queue(tx: Tx, plan: Plan, blob: NewBlob, waiting: list[tuple[Placing, str]]
         )
         for p, why in rows
     ]
-    queue.put(tx, message, LOCAL, "", recipients, plan.destination)
+    message = _envelope(plan, plan.ids[0], plan.here)
+    queue.put(tx, message, recipients, {LOCALLY: plan.candidates[LOCALLY]})
+
+
+def _queue_there(tx: Tx, plan: Plan) -> None:
+    if not plan.relayings or plan.there is None:
+        return
+    recipients = [
+        NewRecipient(r.address, None, "", (), r.notify, r.orcpt, plan.now, hop=r.hop)
+        for r in plan.relayings
+    ]
+    hops = {r.hop: plan.candidates[r.hop] for r in plan.relayings}
+    queue.put(tx, _envelope(plan, plan.ids[1], plan.there), recipients, hops)
+
+
+def _envelope(plan: Plan, number: int, blob: NewBlob) -> QueuedMessage:
+    return QueuedMessage(
+        id=number,
+        trace=plan.transit,
+        blob=blob.id,
+        size=blob.size,
+        reverse_path=plan.reverse_path,
+        envid=plan.envid,
+        ret=plan.ret,
+        arrived_at=plan.now,
+        expires_at=plan.expires_at,
+        utf8=plan.utf8,
+        eight_bit=plan.eight_bit,
+        origin=plan.origin,
+    )
 
 
 def split(placings: tuple[Placing, ...]) -> tuple[tuple[Placing, ...], tuple[Placing, ...]]:

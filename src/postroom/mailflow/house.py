@@ -8,18 +8,20 @@ from typing import Final
 
 from postroom.core.clock import Clock
 from postroom.core.ids import Ids
+from postroom.core.secrets import Keyring
 from postroom.core.settings import Chain, Place, Scope, chain
 from postroom.domain.policy import Policies
 from postroom.mailflow.settings import ServerSettings
 from postroom.store.blobs import Blobs
 from postroom.store.units import Database
+from postroom.trust.checks import Checks
 
 _MOST_CHAINS: Final = 20_000
 
 
 @dataclass(slots=True)
 class MailHouse:
-    """The stores, the clock, the ids and the policies."""
+    """The stores, the clock, the ids, the policies and the keys of secrets."""
 
     mail: Database
     state: Database
@@ -29,6 +31,8 @@ class MailHouse:
     policies: Policies
     node: str = "1"
     random: random.Random = field(default_factory=random.SystemRandom)
+    secrets: Keyring = field(default_factory=Keyring)
+    checks: Checks | None = None  # of who vouches for mail; without them nobody asks
     _chains: dict[tuple[str, str, int], Chain] = field(default_factory=dict)
 
     @property

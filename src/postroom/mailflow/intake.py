@@ -7,53 +7,47 @@ after its commit is on disk does the session say 250.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import structlog
 
-from postroom.core.clock import iso, to_datetime
 from postroom.core.errors import Busy, MailError, OverQuota, Status, StoreFull
 from postroom.core.ids import TRACE, external
-from postroom.domain import queue, trace
+from postroom.domain import trace
 from postroom.domain.directory.people import find_domain
 from postroom.domain.facts import ContentFact, CrowdFact, PeerFact, SenderFact
-from postroom.domain.mailboxes.messages import Quota
 from postroom.domain.policy import Policy
 from postroom.domain.trace import Trace
 from postroom.domain.transit import (
     Action,
-    AddField,
     Facts,
-    FileInto,
     Outcome,
     Protocol,
     Recipient,
-    SetFlags,
     Transit,
     Verdict,
     Visit,
     refuse,
 )
 from postroom.formats.address import Address
-from postroom.formats.compose import received_field, return_path
-from postroom.formats.parsed import below
-from postroom.mailflow.delivery import Delivered, Placing, Plan, deliver, split
+from postroom.mailflow import maillog, telling
+from postroom.mailflow.binary import CannotConvert, make_lines
+from postroom.mailflow.delivery import Delivered, Plan, Settling, deliver
 from postroom.mailflow.house import MailHouse
-from postroom.mailflow.phases import Phases, gather, judge
+from postroom.mailflow.phases import Phases, begin, gather, judge
+from postroom.mailflow.planning import make_plan
 from postroom.mailflow.refusals import Refusals
-from postroom.mailflow.settings import QuotaSettings, SmtpSettings
+from postroom.mailflow.rules.recipients import no_room, room
+from postroom.mailflow.settings import SmtpSettings
 from postroom.store.blobs import NewBlob, Place, Spool
 from postroom.store.sql import Tx
+from postroom.wire.smtp import ChunkEnd, DataEnd, LineEnds
 
 TAKEN: Final = Verdict("accept", Action.ACCEPT, Status(2, 0, 0), "Message accepted")
 SENDER_OK: Final = Verdict("accept", Action.ACCEPT, Status(2, 1, 0), "Sender ok")
 RECIPIENT_OK: Final = Verdict("accept", Action.ACCEPT, Status(2, 1, 5), "Recipient ok")
-ROOM: Final = "room"
-"""The rule of mailflow.rules.recipients, by which the unit too explains an account that is full."""
-
 REJECTED: Final = 100
 """Refused recipients that are remembered for the message's trace; each has its own as well."""
 
@@ -70,6 +64,11 @@ class Streamed:
     nul: bool = False
     longest_line: int = 0
 
+    @classmethod
+    def of(cls, seen: LineEnds | DataEnd | ChunkEnd) -> Streamed:
+        """What the codec saw."""
+        return cls(seen.size, seen.bare_cr, seen.bare_lf, seen.nul, seen.longest_line)
+
 
 @dataclass(frozen=True, slots=True)
 class MailFrom:
@@ -79,8 +78,11 @@ class MailFrom:
     declared_size: int = 0
     utf8: bool = False
     eight_bit: bool = False
+    binary: bool = False
     envid: str | None = None
     ret: str | None = None
+    transit: int = 0  # its id, if that was made before
+    cause: str = ""  # of a message that we composed
 
 
 class Intake:
@@ -105,15 +107,17 @@ class Intake:
         house = self._house
         visit.messages += 1
         transit = Transit(
-            id=house.ids.new(),
+            id=mail.transit or house.ids.new(),
             visit=visit,
             started=house.clock.now(),
             reverse_path=mail.reverse_path,
             declared_size=mail.declared_size,
             utf8=mail.utf8,
             eight_bit=mail.eight_bit,
+            binary=mail.binary,
             envid=mail.envid,
             ret=mail.ret,
+            cause=mail.cause,
         )
         try:
             local, policy = await house.mail.read(self._sender, transit)
@@ -128,17 +132,20 @@ class Intake:
                 extended=visit.extended,
                 signed_in=visit.principal is not None,
                 login=visit.login,
+                protocol=str(visit.protocol),
             ),
             SenderFact(str(mail.reverse_path or ""), local, mail.declared_size),
         )
         transit.policy = policy
         phase = self._phases.mail
-        await gather(phase, house, transit, None, policy.of(SmtpSettings).accept_deadline)
+        seconds = policy.of(SmtpSettings).accept_deadline
+        await gather(phase, house, transit, None, seconds)
         verdict = judge(phase.rules, transit.facts, policy, None)
         if verdict is not None and not verdict.passes:
             return transit, self._refused(transit, None, verdict)
         if verdict is not None:
             transit.verdicts.append(verdict)
+        begin(phase, house, transit, seconds)
         return transit, SENDER_OK
 
     def _sender(self, tx: Tx, transit: Transit) -> tuple[bool, Policy]:
@@ -162,9 +169,7 @@ class Intake:
             # `<Postmaster>` without a domain is ours. RFC 5321 §4.5.1.
             address = replace(address, domain=self._house.default_domain)
         recipient = Recipient(address, notify=notify, orcpt=orcpt, facts=Facts(transit.facts))
-        accounts = sum(len(each.destinations) for each in transit.recipients)
-        crowd = CrowdFact(len(transit.recipients), accounts, transit.visit.refused)
-        recipient.facts.put(crowd)
+        recipient.facts.put(_crowd(transit))
         phase = self._phases.rcpt
         policy = transit.policy
         assert policy is not None  # `mail` gave one, or the session does not come here
@@ -193,27 +198,41 @@ class Intake:
         return transit.spool
 
     async def data(
-        self, transit: Transit, streamed: Streamed, failure: MailError | None = None
+        self,
+        transit: Transit,
+        streamed: Streamed,
+        failure: MailError | None = None,
+        settling: Settling | None = None,
     ) -> Outcome:
         """Judge the content and deliver. Whatever happens, the spool is let go of.
 
-        `failure` is what kept the session from spooling the content, if anything did.
+        `failure` is what kept the session from spooling the content, if anything did;
+        `settling` what leaves the queue in the same unit.
         """
         try:
             if failure is not None:
                 raise failure
-            return await self._data(transit, streamed)
-        except OverQuota as error:
-            return self._all_alike(transit, self._refused(transit, None, _full(transit, error)))
+            return await self._data(transit, streamed, settling)
+        except OverQuota:
+            return self._full(transit)
+        except CannotConvert as error:
+            verdict = refuse("binary", error, "a binary part is signed, encrypted or malformed")
+            return self._all_alike(transit, self._refused(transit, None, verdict))
         except MailError as error:
             return self._all_alike(transit, self._refused(transit, None, _failed(error)))
         finally:
             transit.drop()
 
-    async def _data(self, transit: Transit, streamed: Streamed) -> Outcome:
+    async def _data(
+        self, transit: Transit, streamed: Streamed, settling: Settling | None
+    ) -> Outcome:
         house, phase = self._house, self._phases.data
         policy = transit.policy
         assert policy is not None  # `mail` gave one, or the session does not come here
+        if transit.binary and transit.spool is not None:  # without one it was too large
+            ends = await make_lines(house, transit)
+            # Its size is what the peer was asked to keep to, not what became of it.
+            streamed = replace(Streamed.of(ends), size=streamed.size)
         transit.facts.put(
             ContentFact(
                 streamed.size,
@@ -232,20 +251,36 @@ class Intake:
             return self._all_alike(transit, self._refused(transit, None, verdict))
         if verdict is not None:
             transit.verdicts.append(verdict)
-        plan = await self._plan(transit)
+        plan = await make_plan(house, transit, settling)
         done = await self._deliver(plan)
-        waits = dict(done.waiting)
+        maillog.accepted(transit, plan, done)
+        taken = replace(TAKEN, sentence=f"Message accepted as {plan.record['id']}")
+        if not done.turned_away:
+            return self._all_alike(transit, taken)
+        away = {p.account for p in plan.placings if p.message in done.turned_away}
         each = []
-        by_recipient: dict[int, list[str]] = {}
-        for placing in plan.placings:
-            if placing.message in waits:
-                by_recipient.setdefault(placing.recipient, []).append(waits[placing.message])
-        for n, recipient in enumerate(transit.recipients):
-            waiting = by_recipient.get(n)
-            why = f"waits: {waiting[0]}" if waiting else ""
-            each.append((recipient, replace(TAKEN, why=why) if why else TAKEN))
-        sentence = f"Message accepted as {external(TRACE, transit.id)}"
-        return Outcome(replace(TAKEN, sentence=sentence), tuple(each), transit.id)
+        for recipient in transit.recipients:
+            # Of two addresses of one account, each is answered as the account is.
+            full = not recipient.outside and away.issuperset(
+                at.account for at in recipient.destinations
+            )
+            each.append((recipient, self._no_room(transit, recipient) if full else taken))
+        return Outcome(taken, tuple(each), transit.id)
+
+    def _full(self, transit: Transit) -> Outcome:
+        """No account of any recipient had room when it came to placing the message."""
+        if transit.visit.protocol is not Protocol.LMTP:
+            first = transit.recipients[0]
+            return self._all_alike(
+                transit, self._refused(transit, None, no_room(first.policy or transit.policy))
+            )
+        each = tuple([(to, self._no_room(transit, to)) for to in transit.recipients])
+        return Outcome(each[0][1], each, transit.id)
+
+    def _no_room(self, transit: Transit, recipient: Recipient) -> Verdict:
+        """One recipient is left to a peer who hears of each. RFC 2033 §4.2."""
+        verdict = no_room(recipient.policy or transit.policy)
+        return self._refused(transit, recipient, verdict)
 
     def _all_alike(self, transit: Transit, verdict: Verdict) -> Outcome:
         each = tuple((recipient, verdict) for recipient in transit.recipients)
@@ -270,158 +305,13 @@ class Intake:
                 except MailError as error:
                     _log.warning("file left to the sweeper", error=error.detail)
 
-    async def _plan(self, transit: Transit) -> Plan:
-        house = self._house
-        now = house.clock.now()
-        assert transit.spool is not None  # the session spooled before it came here
-        assert transit.parsed is not None  # the structure probe is inline: it never is late
-        placings = await house.mail.read(self._placings, transit)
-        prefix = self._trace_fields(transit)
-        content = await house.blobs.finish(transit.spool, prefix)
-        parsed = below(transit.parsed, len(prefix))
-        unit, queued = split(placings)
-        reverse_path = str(transit.reverse_path) if transit.reverse_path is not None else None
-        record = self._record(transit, unit, queued, content[-1])
-        message_id = (parsed.message_id or b"").decode("latin-1")
-        record["message_id"] = message_id
-        keys = {trace.address_key(p.address) for p in placings}
-        keys |= {trace.address_key(str(r.address)) for r in transit.recipients}
-        if reverse_path:
-            keys.add(trace.address_key(reverse_path))
-        if message_id:
-            keys.add(trace.message_id_key(message_id))
-        return Plan(
-            transit=transit.id,
-            content=content,
-            parsed=parsed,
-            now=now,
-            placings=unit,
-            queued=queued,
-            destination=house.ids.new(),
-            reverse_path=reverse_path,
-            envid=transit.envid,
-            ret=transit.ret,
-            expires_at=queue.expiry(now, reverse_path),
-            record=record,
-            packed=trace.pack(record),
-            keys=tuple(sorted(keys)),
-        )
-
-    def _trace_fields(self, transit: Transit) -> bytes:
-        """Return-Path and Received, above all that edits add. RFC 5321 §4.4."""
-        visit = transit.visit
-        only = transit.recipients[0].address if len(transit.recipients) == 1 else None
-        tls = visit.peer.tls
-        received = received_field(
-            by=self._house.hostname,
-            protocol=_with(visit, transit),
-            identifier=external(TRACE, transit.id),
-            date=to_datetime(transit.started),
-            helo=visit.helo or None,
-            peer=visit.peer.ip,
-            tls=f"{tls.version} {tls.cipher}" if tls is not None else None,
-            recipient=only,
-            utf8=transit.utf8,
-        )
-        edits = [e for v in transit.verdicts for e in v.edits if isinstance(e, AddField)]
-        added = b"".join(edit.field for edit in edits)
-        return return_path(transit.reverse_path) + received + added
-
-    def _placings(self, tx: Tx, transit: Transit) -> tuple[Placing, ...]:
-        """One placing for each account, however many addresses led to it."""
-        house = self._house
-        made: dict[int, Placing] = {}
-        listener = transit.visit.peer.listener
-        house.policies.current(tx, house.chain(listener))  # one look serves all: one snapshot
-        for n, recipient in enumerate(transit.recipients):
-            role, flags = _edits(transit, recipient)
-            for at in recipient.destinations:
-                if at.account in made:
-                    continue
-                chain = house.chain(listener, at.address.domain, at.account)
-                quota = house.policies.latest(chain).of(QuotaSettings)
-                made[at.account] = Placing(
-                    recipient=n,
-                    account=at.account,
-                    address=str(at.address),
-                    message=house.ids.new(),
-                    role=role,
-                    flags=flags,
-                    quota=Quota(quota.octets, quota.messages),
-                    notify=recipient.notify,
-                    orcpt=recipient.orcpt,
-                )
-        return tuple(made.values())
-
     # --- traces ------------------------------------------------------------------------------
-
-    def _record(
-        self,
-        transit: Transit,
-        unit: Sequence[Placing],
-        queued: Sequence[Placing],
-        content: NewBlob,
-    ) -> dict[str, Any]:
-        record = self._story(transit) | self._envelope(transit)
-        record["outcome"] = "accepted"
-        record["size"] = content.size
-        record["sha256"] = content.sha256.hex()
-        record["delivered"] = [
-            {
-                "to": p.address,
-                "account": p.account,
-                "message": p.message,
-                "mailbox": p.role,
-                "because": _because(transit.recipients[p.recipient], p),
-            }
-            for p in unit
-        ]
-        record["queued"] = [
-            {
-                "to": p.address,
-                "account": p.account,
-                "mailbox": p.role,
-                "because": _because(transit.recipients[p.recipient], p),
-            }
-            for p in queued
-        ]
-        return record
-
-    def _story(self, transit: Transit) -> dict[str, Any]:
-        """What is known of a message under way, its recipients apart."""
-        visit = transit.visit
-        return {
-            "id": external(TRACE, transit.id),
-            "at": iso(transit.started),
-            "session": visit.session,
-            "protocol": str(visit.protocol),
-            "from": str(transit.reverse_path or ""),
-            "facts": transit.facts.record(),
-            "verdicts": [_told(v, transit.policy) for v in transit.verdicts],
-        }
-
-    def _envelope(self, transit: Transit) -> dict[str, Any]:
-        """Each recipient so far, and what was decided about it."""
-        return {
-            "recipients": [
-                {
-                    "address": str(r.address),
-                    "facts": r.facts.record(),
-                    "verdicts": [_told(v, r.policy or transit.policy) for v in r.verdicts],
-                }
-                for r in transit.recipients
-            ],
-            "refused": [
-                {"address": str(r.address), **_told(v, r.policy or transit.policy)}
-                for r, v in transit.rejected
-            ],
-        }
 
     def _refused(self, transit: Transit, recipient: Recipient | None, verdict: Verdict) -> Verdict:
         """Keep the trace of a refusal, and put its id into what the peer reads."""
         house = self._house
         own = house.ids.new() if recipient is not None else transit.id
-        record = self._story(transit)
+        record: dict[str, Any] = telling.story(transit)
         record["id"] = external(TRACE, own)
         record["outcome"] = str(verdict.action)
         keys = [trace.address_key(str(transit.reverse_path))] if transit.reverse_path else []
@@ -433,17 +323,18 @@ class Intake:
             record["recipient_facts"] = recipient.facts.record()
             keys.append(trace.address_key(str(recipient.address)))
         else:
-            record |= self._envelope(transit)
-            if verdict.rule == ROOM and transit.recipients:
+            record |= telling.envelope(transit)
+            if verdict.rule == room.__name__ and transit.recipients:
                 policy = transit.recipients[0].policy or policy
             if transit.parsed is not None and transit.parsed.message_id is not None:
                 message_id = transit.parsed.message_id.decode("latin-1")
                 record["message_id"] = message_id
                 keys.append(trace.message_id_key(message_id))
             keys += [trace.address_key(str(r.address)) for r in transit.recipients]
-        record["verdicts"] += [_told(verdict, policy)]
+        record["verdicts"] += [telling.decision(verdict, policy)]
         kept = Trace(own, house.clock.now(), record, tuple(dict.fromkeys(keys)))
-        self.refusals.note(transit.visit.peer.ip, kept)
+        if self.refusals.note(transit.visit.peer.ip, kept):
+            maillog.refused(transit, recipient, verdict, own)
         return replace(verdict, sentence=f"{verdict.sentence} ({external(TRACE, own)})")
 
 
@@ -457,67 +348,12 @@ def _failed(error: MailError) -> Verdict:
     return Verdict("store", Action.DEFER, status, str(error), error.detail, code)
 
 
-def _full(transit: Transit, error: OverQuota) -> Verdict:
-    """No account had room when it came to placing the message. The first one's quota is named."""
-    policy = transit.recipients[0].policy if transit.recipients else None
-    octets = policy is not None and policy.of(QuotaSettings).octets
-    return refuse(
-        ROOM,
-        error,
-        "no account of this message has room for it",
-        code=452,
-        setting="quota.octets" if octets else "quota.messages",
-    )
-
-
-def _told(verdict: Verdict, policy: Policy | None) -> dict[str, Any]:
-    told: dict[str, Any] = {
-        "rule": verdict.rule,
-        "action": str(verdict.action),
-        "status": str(verdict.status),
-        "reply": verdict.sentence,
-        "why": verdict.why,
-    }
-    if verdict.setting:
-        told["setting"] = verdict.setting
-        if policy is not None:
-            told["set at"] = policy.origin(verdict.setting)
-    return told
-
-
-def _because(recipient: Recipient, placing: Placing) -> str:
-    """One plain sentence: why this account got a copy."""
-    at = next(d for d in recipient.destinations if d.account == placing.account)
-    if at.through:
-        way = f", by way of {', '.join(at.through[1:])}" if at.through[1:] else ""
-        return f"{recipient.address} is an alias of {at.address}{way}"
-    if at.detail is not None:
-        return f"{recipient.address} is {at.address} with the tag {json.dumps(at.detail)}"
-    return f"{recipient.address} is the account's own address"
-
-
-def _edits(transit: Transit, recipient: Recipient) -> tuple[str, tuple[str, ...]]:
-    role = "inbox"
-    flags: tuple[str, ...] = ()
-    for verdict in (*transit.verdicts, *recipient.verdicts):
-        if verdict.action is Action.JUNK:
-            role = "junk"
-        for edit in verdict.edits:
-            if isinstance(edit, FileInto):
-                role = edit.role
-            elif isinstance(edit, SetFlags):
-                flags += edit.flags
-    return role, tuple(dict.fromkeys(flags))
-
-
-def _with(visit: Visit, transit: Transit) -> str:
-    """The protocol of the Received field. RFC 3848, RFC 6531 §4.3."""
-    if visit.protocol is Protocol.LMTP:
-        base = "UTF8LMTP" if transit.utf8 else "LMTP"
-    elif not visit.extended:
-        return "SMTP"
-    else:
-        base = "UTF8SMTP" if transit.utf8 else "ESMTP"
-    encrypted = "S" if visit.peer.tls is not None else ""
-    signed_in = "A" if visit.principal is not None else ""
-    return base + encrypted + signed_in
+def _crowd(transit: Transit) -> CrowdFact:
+    """How many there are before the next recipient."""
+    taken = transit.recipients
+    if not taken:
+        return CrowdFact(0, 0, transit.visit.refused)
+    last = taken[-1].facts.get(CrowdFact)
+    assert last is not None  # each was given one
+    accounts = last.accounts + len(taken[-1].destinations)
+    return CrowdFact(len(taken), accounts, transit.visit.refused)

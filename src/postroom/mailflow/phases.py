@@ -14,13 +14,21 @@ import structlog
 
 from postroom.domain.policy import Policy
 from postroom.domain.transit import Fact, Facts, Recipient, Transit, Verdict
-from postroom.mailflow import probes
+from postroom.mailflow import authentication, probes
 from postroom.mailflow.house import MailHouse
+from postroom.mailflow.rules import authentication as vouched
 from postroom.mailflow.rules import content, envelope, recipients
 
 _log: Final = structlog.get_logger("postroom.mailflow")
 
 Rule = Callable[[Facts, Policy, Recipient | None], Verdict | None]
+Asking = dict[asyncio.Future[tuple[Fact, ...]], str]
+"""Probes under way, with their names."""
+
+
+def nothing_known(house: MailHouse, transit: Transit) -> tuple[Fact, ...] | None:
+    """For a probe that has to ask every time."""
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +36,16 @@ class Probe:
     """Gathers facts about a message, or about one of its recipients.
 
     One that waits for others (DNS, scanners) runs beside its fellows, and yields `unknown` at
-    the phase's deadline. One that is `inline` asks only the store or the message itself.
+    the phase's deadline. One that is `inline` asks only the store or the message itself. One
+    that is `lasting` begins when its phase is over and goes on while the peer sends: the last
+    phase waits for it. What it can say at once, without asking anybody, `known` says.
     """
 
     name: str
     run: Callable[[MailHouse, Transit, Recipient | None], Awaitable[tuple[Fact, ...]]]
     inline: bool = False
+    lasting: bool = False
+    known: Callable[[MailHouse, Transit], tuple[Fact, ...] | None] = nothing_known
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +55,24 @@ class Phase:
     name: str
     rules: tuple[Rule, ...]
     probes: tuple[Probe, ...] = ()
+    last: bool = False  # nothing comes after it: who was begun before has to come to an end
 
 
-MAIL: Final = Phase("mail", (envelope.declared_size, envelope.local_sender))
+MAIL: Final = Phase(
+    "mail",
+    (
+        envelope.sign_in_first,
+        envelope.still_welcome,
+        envelope.declared_size,
+        envelope.local_sender,
+        envelope.own_sender,
+    ),
+    probes=(
+        Probe("sender_rights", probes.sender_rights, inline=True),
+        Probe("spf", authentication.spf, lasting=True, known=authentication.spf_known),
+        Probe("iprev", authentication.iprev, lasting=True, known=authentication.iprev_known),
+    ),
+)
 RCPT: Final = Phase(
     "rcpt",
     (
@@ -59,8 +86,20 @@ RCPT: Final = Phase(
 )
 DATA: Final = Phase(
     "data",
-    (content.line_ends, content.nul, content.size, content.hops),
-    probes=(Probe("structure", probes.structure, inline=True),),
+    (
+        content.line_ends,
+        content.nul,
+        content.size,
+        content.hops,
+        content.whole_header,
+        content.own_author,
+        vouched.spf_fail,
+    ),
+    probes=(
+        Probe("structure", probes.structure, inline=True),
+        Probe("author", probes.author, inline=True),
+    ),
+    last=True,
 )
 
 
@@ -82,28 +121,63 @@ async def gather(
     errors are the caller's: what the store does not say cannot be decided without.
     """
     facts = transit.facts if to is None else to.facts
-    slow: dict[asyncio.Task[tuple[Fact, ...]], str] = {}
+    slow: Asking = {}
     try:
         for probe in phase.probes:
-            if not probe.inline:
-                task = asyncio.ensure_future(probe.run(house, transit, to))
-                slow[task] = probe.name
+            if not (probe.inline or probe.lasting):
+                slow[asyncio.create_task(_ask(probe, house, transit, to, seconds))] = probe.name
         for probe in phase.probes:
             if probe.inline:
                 facts.put(*await probe.run(house, transit, to))
-        if slow:
-            await asyncio.wait(slow, timeout=seconds)
+        waited = [*slow, *transit.asking] if phase.last else slow
+        if waited:
+            await asyncio.wait(waited, timeout=seconds)
     finally:
-        for task in slow:
-            task.cancel()  # those that are done do not feel it
-    for task, name in slow.items():
+        for waiting in slow:
+            waiting.cancel()  # those that are done do not feel it
+    _take(facts, slow, transit)
+    if transit.asking:
+        ended = {task: name for task, name in transit.asking.items() if phase.last or task.done()}
+        _take(transit.facts, ended, transit)
+        for task in ended:
+            task.cancel()
+            del transit.asking[task]
+
+
+def begin(phase: Phase, house: MailHouse, transit: Transit, seconds: float) -> None:
+    """Begin what goes on beside the phases that follow, now that this one has let it pass."""
+    for probe in phase.probes:
+        if not probe.lasting:
+            continue
+        known = probe.known(house, transit)
+        if known is not None:
+            transit.facts.put(*known)
+        else:
+            task = asyncio.create_task(_ask(probe, house, transit, None, seconds))
+            transit.asking[task] = probe.name
+
+
+async def _ask(
+    probe: Probe, house: MailHouse, transit: Transit, to: Recipient | None, seconds: float
+) -> tuple[Fact, ...]:
+    """Run a probe that waits for others, for `seconds` from now. Raises TimeoutError."""
+    async with asyncio.timeout(seconds):
+        return await probe.run(house, transit, to)
+
+
+def _take(facts: Facts, asked: Asking, transit: Transit) -> None:
+    """Put what these probes found; those that are not done are late."""
+    if not asked:
+        return
+    for task, name in asked.items():
         if not task.done() or task.cancelled():
             facts.late.append(name)
-        elif (error := task.exception()) is not None:
-            _log.error("probe failed", probe=name, transit=transit.id, exc_info=error)
-            facts.late.append(name)
-        else:
+        elif (error := task.exception()) is None:
             facts.put(*task.result())
+        else:
+            if not isinstance(error, TimeoutError):
+                _log.error("probe failed", probe=name, transit=transit.id, exc_info=error)
+            facts.late.append(name)
     facts.late.sort()
 
 

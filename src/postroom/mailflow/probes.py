@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from typing import Final
 
+from postroom.core.errors import NotFound
+from postroom.domain.directory import people
 from postroom.domain.directory.aliases import Resolution, resolve
-from postroom.domain.facts import ContentFact, RecipientFact, RoomFact
+from postroom.domain.facts import (
+    AuthorFact,
+    ContentFact,
+    RecipientFact,
+    RoomFact,
+    SenderRightsFact,
+)
 from postroom.domain.mailboxes.reading import usage
 from postroom.domain.policy import Policy
-from postroom.domain.transit import Fact, Recipient, Transit
+from postroom.domain.transit import Fact, Outside, Recipient, Transit
+from postroom.formats import headers
+from postroom.formats.address import Address, Group, Mailbox, parse_address_list, to_address
 from postroom.formats.parsed import Parsed, parse
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.settings import QuotaSettings
 from postroom.store.blobs import Spool
 from postroom.store.sql import Tx
+
+_AUTHORS: Final = 20
+"""Addresses in From and Sender that are looked up; a message with more is not believed."""
 
 
 async def directory(house: MailHouse, transit: Transit, to: Recipient | None) -> tuple[Fact, ...]:
@@ -22,10 +37,76 @@ async def directory(house: MailHouse, transit: Transit, to: Recipient | None) ->
         return ()
     found, room, to.policy = await house.mail.read(_look, house, transit, to)
     to.destinations = tuple(found.destinations)
+    to.outside = tuple(found.outside) if found.local else (Outside(to.address),)
     return (
-        RecipientFact(str(to.address), found.local, len(found.destinations), found.problem),
+        RecipientFact(
+            str(to.address),
+            found.local,
+            len(found.destinations),
+            found.problem,
+            len(to.outside),
+        ),
         room,
     )
+
+
+async def sender_rights(
+    house: MailHouse, transit: Transit, to: Recipient | None
+) -> tuple[Fact, ...]:
+    """Whether who signed in may use the reverse-path."""
+    visit = transit.visit
+    if visit.principal is None:
+        return ()
+    return (await house.mail.read(_rights, visit.principal, visit.epoch, transit.reverse_path),)
+
+
+def _rights(tx: Tx, principal: int, epoch: int, sender: Address | None) -> SenderRightsFact:
+    try:
+        now, state = people.epoch(tx, principal)
+    except NotFound:
+        return SenderRightsFact(own=False, welcome=False)
+    # <> claims to be nobody: RFC 5321 §4.5.5
+    own = sender is None or _owns(tx, principal, sender)
+    return SenderRightsFact(own, welcome=now == epoch and state == "active")
+
+
+def _owns(tx: Tx, principal: int, address: Address) -> bool:
+    """An address is somebody's own if its mail comes to him."""
+    return any(at.account == principal for at in resolve(tx, address).destinations)
+
+
+async def author(house: MailHouse, transit: Transit, to: Recipient | None) -> tuple[Fact, ...]:
+    """Who the header says wrote the message, for one who signed in."""
+    principal, spool, parsed = transit.visit.principal, transit.spool, transit.parsed
+    if principal is None or spool is None or parsed is None:
+        return ()
+    found = headers.scan(spool.head(parsed.header_size))
+    named = [
+        to_address(box)
+        for field in (b"from", b"sender")
+        for value in found.all(field)
+        for box in _mailboxes(value)
+    ]
+    addresses = tuple(dict.fromkeys(a for a in named if a is not None))
+    foreign = await house.mail.read(_foreign, principal, addresses[:_AUTHORS])
+    if None in named:
+        foreign = (*foreign, "what is no address")
+    if len(addresses) > _AUTHORS:
+        foreign = (*foreign, f"one beyond the first {_AUTHORS}")
+    shown = tuple(map(str, addresses[:_AUTHORS]))
+    return (AuthorFact(shown, foreign, len(found.find(b"from")), not found.over_cap),)
+
+
+def _mailboxes(value: bytes) -> Iterator[Mailbox]:
+    for entry in parse_address_list(value):
+        if isinstance(entry, Group):
+            yield from entry.members
+        else:
+            yield entry
+
+
+def _foreign(tx: Tx, principal: int, addresses: tuple[Address, ...]) -> tuple[str, ...]:
+    return tuple(str(each) for each in addresses if not _owns(tx, principal, each))
 
 
 def _look(
@@ -35,9 +116,9 @@ def _look(
     full, setting = 0, ""
     first: Policy | None = None
     for at in found.destinations:
+        # As of MAIL, when the settings were read: one message meets one policy.
         along = house.chain(transit.visit.peer.listener, at.address.domain, at.account)
-        # One look at the version serves all: they are read on one snapshot.
-        policy = house.policies.latest(along) if first else house.policies.current(tx, along)
+        policy = house.policies.latest(along)
         first = first or policy
         quota = policy.of(QuotaSettings)
         if quota.octets or quota.messages:

@@ -33,16 +33,17 @@ class Refusals:
         self._timer: asyncio.TimerHandle | None = None
         self.dropped = 0
 
-    def note(self, ip: IPv4Address | IPv6Address | None, refusal: Trace) -> None:
-        """Keep a refusal, if its source has not used up its budget."""
+    def note(self, ip: IPv4Address | IPv6Address | None, refusal: Trace) -> bool:
+        """Keep a refusal, if its source has not used up its budget; returns whether."""
         if not self._spend(_source(ip)):
             self.dropped += 1
-            return
+            return False
         self._held.append(refusal)
         if len(self._held) >= BATCH:
             self.flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(GATHER, self.flush)
+        return True
 
     def _spend(self, source: int) -> bool:
         now = self._clock.monotonic()

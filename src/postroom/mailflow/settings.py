@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from postroom.core.settings import Scope, group, setting
+from postroom.mailflow.nexthop import parse_host
 
 
 @group("server")
@@ -78,6 +79,128 @@ class SmtpSettings:
     )
 
 
+_SENDER_SCOPES = (*_MAIL_SCOPES, Scope.DOMAIN)
+
+
+@group("submission")
+@dataclass(frozen=True, slots=True)
+class SubmissionSettings:
+    """Who may send as whom, and what is done to a message that is submitted."""
+
+    own_sender: bool = setting(
+        True,
+        "Refuse a reverse-path that is not an address of who signed in",
+        scopes=_SENDER_SCOPES,
+    )
+    own_author: bool = setting(
+        True,
+        "Refuse a message whose From or Sender is not an address of who signed in",
+        scopes=_SENDER_SCOPES,
+    )
+
+
+_RELAY_SCOPES = (Scope.SERVER, Scope.NODE, Scope.DOMAIN)
+
+
+@group("relay")
+@dataclass(frozen=True, slots=True)
+class RelaySettings:
+    """How mail goes to other servers."""
+
+    smart_host: str = setting(
+        "",
+        "A server that passes outgoing mail on, as host or host:port; empty: mail goes to the "
+        "mail exchangers of its domain. RFC 5321 §5",
+        scopes=_RELAY_SCOPES,
+        form=parse_host,
+    )
+    smart_host_user: str = setting(
+        "",
+        "The name under which we sign in at the smart host; empty: we do not. It counts for a "
+        "smart host that was set at the same place or farther away. RFC 4954",
+        scopes=_RELAY_SCOPES,
+    )
+    smart_host_password: str = setting(
+        "",
+        "The password of that name, set by `settings secret`. It is said over TLS alone",
+        scopes=_RELAY_SCOPES,
+        secret=True,
+    )
+    smart_host_tls: str = setting(
+        "auto",
+        "`starttls` and `implicit` send nothing unencrypted; `auto` is `implicit` on port 465, "
+        "else `starttls` if we sign in, else as relay.tls says. RFC 8314",
+        scopes=_RELAY_SCOPES,
+        choices=("auto", "starttls", "implicit"),
+    )
+    smart_host_verify: bool = setting(
+        True,
+        "Where TLS is needed, believe only a smart host whose certificate is for its name and from "
+        "an authority of this system or of --ca-file. Without, whoever answers gets the password",
+        scopes=_RELAY_SCOPES,
+    )
+    connections: int = setting(
+        10, "Connections to one destination at the same time", at_least=1, at_most=200
+    )
+    destinations: int = setting(
+        50, "Destinations that one worker serves at the same time", at_least=1, at_most=500
+    )
+    messages_per_connection: int = setting(
+        100, "Messages after which a connection is made anew", at_least=1
+    )
+    tls: str = setting(
+        "may",
+        "`may` encrypts where the other server offers it; `must` sends nothing unencrypted",
+        choices=("may", "must"),
+    )
+    ipv6: bool = setting(True, "Reach other servers over IPv6 where they have it")
+
+
+@group("queue")
+@dataclass(frozen=True, slots=True)
+class QueueSettings:
+    """How long mail is tried, and what its sender is told."""
+
+    expire_hours: int = setting(
+        120,
+        "How long a message is tried before it is returned. RFC 5321 §4.5.4.1",
+        unit="hours",
+        scopes=(Scope.SERVER, Scope.NODE, Scope.DOMAIN),
+        at_least=1,
+        at_most=24 * 30,
+    )
+    expire_null_hours: int = setting(
+        48,
+        "How long a message without a sender, such as a delivery report, is tried",
+        unit="hours",
+        at_least=1,
+        at_most=24 * 30,
+    )
+    delay_notice_hours: int = setting(
+        4,
+        "After how long the sender is told that a message is delayed; 0 tells nobody. "
+        "RFC 3461 §4.1",
+        unit="hours",
+        at_least=0,
+        at_most=24 * 30,
+    )
+    longest_wait_minutes: int = setting(
+        240,
+        "The longest time between two attempts: 3, 15, 30, 60 minutes, then doubling up to this",
+        unit="minutes",
+        at_least=3,
+        at_most=24 * 60,
+    )
+    return_octets: int = setting(
+        256 * 1024,
+        "Up to which size a message is returned whole with its report; of a larger one, the "
+        "header. RFC 3461 §4.3",
+        unit="octets",
+        at_least=0,
+        at_most=50 * 1024 * 1024,
+    )
+
+
 @group("quota")
 @dataclass(frozen=True, slots=True)
 class QuotaSettings:
@@ -126,4 +249,34 @@ class RetentionSettings:
     )
     journal_days: int = setting(
         30, "How long changes of mailboxes are held for undo and audit", unit="days", at_least=1
+    )
+
+
+@group("spf")
+@dataclass(frozen=True, slots=True)
+class SpfSettings:
+    """Whether the sender's domain lets the peer send in its name. RFC 7208."""
+
+    check: bool = setting(
+        True,
+        "Check SPF, and the name of the peer's address, for mail that comes in from others",
+        scopes=_MAIL_SCOPES,
+    )
+    on_fail: str = setting(
+        "accept",
+        "What becomes of a message that the sender's domain disowns: `accept` records it, `junk` "
+        "files it as junk, `refuse` refuses it. Forwarders make honest mail fail. RFC 7208 §8.4",
+        scopes=_MAIL_SCOPES,
+        choices=("accept", "junk", "refuse"),
+    )
+    exempt: tuple[str, ...] = setting(
+        (),
+        "Who is not checked: networks of peers, such as 192.0.2.0/24, and domains of senders, "
+        "those below them included",
+        scopes=_MAIL_SCOPES,
+    )
+    received_spf: bool = setting(
+        True,
+        "Put a Received-SPF field beside Authentication-Results. RFC 7208 §9.1",
+        scopes=_MAIL_SCOPES,
     )

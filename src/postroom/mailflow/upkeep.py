@@ -45,7 +45,7 @@ async def empty_mailboxes(house: MailHouse) -> bool:
 @job("accounts.empty", every=30.0)
 async def empty_accounts(house: MailHouse) -> bool:
     """Remove what deleted accounts owned, a bounded piece at a time."""
-    gone = await house.mail.read(people.gone_accounts, 1)
+    gone = await house.mail.read(people.gone_accounts, 1, house.clock.now())
     if not gone:
         return False
     await house.mail.write_later(cleaning.empty_gone, gone[0], house.clock.now())

@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 
 from postroom.core.errors import Status
 from postroom.testing.smtp import SmtpClient
 from tests.mailflow.serving import Mx, message
+from tests.protocols.smtp.variants import VARIANTS, is_strict
 
 BOB = "bob@example.test"
 ANN = "ann@elsewhere.example"
-
-ENDS = (b"\r\n", b"\n", b"\r", b"\r\r\n", b"\n\r", b"\0\r\n", b"\r\0\n")
-"""What some receiver somewhere takes for the end of a line."""
-
-VARIANTS = sorted(
-    {
-        variant
-        for before, after in itertools.product(ENDS, ENDS)
-        if not (variant := before + b"." + after).endswith(b"\r\n.\r\n")
-    }
-    | {
-        b"\r\n.\r",  # and what follows is no LF
-        b"\n..\r\n", b"\r\n.\x0b\r\n", b"\r\n.\x0c\r\n", b"\n.\n.\r\n", b"\r\r.\r\r",
-        b"\r\n.\x85", b"\n\n.\n\n", b"\r\n.\xe2\x80\xa8",
-    }
-)  # fmt: skip
 
 SECOND = (
     b"MAIL FROM:<evil@elsewhere.example>\r\nRCPT TO:<bob@example.test>\r\nDATA\r\n"
     b"Subject: smuggled\r\n\r\nsmuggled\r\n"
 )
-
-
-def _is_strict(variant: bytes) -> bool:
-    """No bare CR, LF or NUL: text like any other, and no reason to refuse."""
-    rest = variant.replace(b"\r\n", b"")
-    return not any(octet in rest for octet in b"\r\n\0")
 
 
 async def _begin(client: SmtpClient) -> None:
@@ -62,7 +39,7 @@ async def test_attack_01_no_other_end_of_data_ends_it_and_nothing_is_smuggled(
             else:
                 await client.drip(text)
             reply = await client.reply()
-            if _is_strict(variant):
+            if is_strict(variant):
                 assert reply.code == 250, (variant, str(reply))
                 accepted += 1
             else:

@@ -12,6 +12,8 @@ import pytest
 from postroom.core.errors import Status
 from postroom.domain.directory import people
 from postroom.formats.address import parse_mailbox
+from tests.mailflow.doors import ANN as ME
+from tests.mailflow.doors import Doors
 from tests.mailflow.serving import DOMAIN, Mx, message, serve
 from tests.stores import open_mail
 
@@ -108,6 +110,73 @@ async def test_attack_14_a_peer_by_ipv6_or_mapped_is_no_more_trusted(
     finally:
         await mail.close()
         await state.close()
+
+
+async def test_attack_14_at_the_door_of_submission_a_stranger_relays_nothing(doors: Doors) -> None:
+    """Neither before TLS nor after it, nor by what a sign-in left half done."""
+    for tls in (False, True):
+        async with doors.open(tls=tls) as client:
+            for sender in (*SENDERS, ME):
+                assert (await client.ask(f"MAIL FROM:<{sender}>")).permanent
+            await client.ask(f"RCPT TO:<victim@{FAR}>", 503)
+            refused = await client.ask("AUTH PLAIN AGFubgB3cm9uZw==")
+            assert refused.code == (535 if tls else 538)
+            refused = await client.ask(f"MAIL FROM:<{ME}>", 530)
+            assert refused.status == Status(5, 7, 0)
+            await client.ask("DATA", 503)
+    assert not await doors.mx.waiting()
+
+
+async def test_attack_14_a_cancelled_sign_in_opens_nothing(doors: Doors) -> None:
+    async with doors.open() as client:
+        await client.ask("AUTH LOGIN", 334)
+        await client.ask("YW5u", 334)
+        await client.ask("*", 501)
+        await client.ask(f"MAIL FROM:<{ME}>", 530)
+
+
+async def test_attack_14_who_signed_in_sends_to_the_address_that_he_says_and_no_other(
+    doors: Doors,
+) -> None:
+    """No form of an address is taken apart: % and ! mean nothing, a route is dropped."""
+    mx = doors.mx
+    await mx.set("smtp.max_refused", 0)
+    gone: dict[str, list[str]] = {}
+    for to in RELAYS:
+        async with doors.signed_in() as client:
+            await client.ask(f"MAIL FROM:<{ME}>", 250)
+            if (await client.ask(f"RCPT TO:<{to}>")).positive:
+                await client.ask("DATA", 354)
+                assert (await client.content(b"From: <ann@example.test>\r\n\r\nx\r\n")).code == 250
+                gone[to] = [row.address for row, _ in await doors.outgoing()][len(gone) :]
+    route = f"@{DOMAIN}:victim@{FAR}"
+    for to, addresses in gone.items():
+        told = to.rpartition(":")[2] if to.startswith("@") else to
+        assert addresses == [str(parse_mailbox(told))], (to, addresses)
+    assert gone[f"victim@{FAR}"] and gone[route] == [f"victim@{FAR}"]
+    assert f"victim%{FAR}@{DOMAIN}" not in gone
+    assert f'"victim@{FAR}"@{DOMAIN}' not in gone
+
+
+async def test_attack_14_the_socket_for_programs_relays_nothing(doors: Doors) -> None:
+    bob = await doors.mx.account(BOB)
+    await doors.mx.set("smtp.max_refused", 0)
+    for sender in (*SENDERS, BOB, ME):
+        async with doors.local() as client:
+            await client.ask(f"MAIL FROM:<{sender}> SMTPUTF8", 250)
+            for to in RELAYS:
+                refused = await client.ask(f"RCPT TO:<{to}>")
+                assert refused.permanent, (to, str(refused))
+            await client.ask("DATA", 503)
+    assert await doors.mx.count(bob) == 0
+    assert not await doors.mx.waiting()
+
+
+async def test_attack_14_a_sign_in_on_one_connection_is_none_on_another(doors: Doors) -> None:
+    async with doors.signed_in() as client, doors.open() as other, doors.mx.connect() as mx:
+        await client.ask(f"MAIL FROM:<{ME}>", 250)
+        await other.ask(f"MAIL FROM:<{ME}>", 530)
+        await mx.ask(f"MAIL FROM:<{ME}>", 530)
 
 
 # --- attack class 16 ----------------------------------------------------------------------------

@@ -3,77 +3,191 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import pytest
 
 from postroom.core.errors import Status
-from postroom.protocols.smtp.session import BAD_COMMANDS, IDLE_COMMANDS
-from postroom.protocols.smtp.verbs import MX
+from postroom.protocols.smtp.session import BAD_COMMANDS, IDLE_COMMANDS, Service
+from postroom.protocols.smtp.verbs import LMTP, MX, SUBMISSION
 from postroom.testing.smtp import SmtpClient, trusting_context
+from postroom.wire.sasl import PlainClient
 from postroom.wire.smtp import ehlo_keywords
+from tests.mailflow.doors import PASSWORD, Doors, sign_in
 from tests.mailflow.serving import Mx, message
 
 BOB = "bob@example.test"
 ANN = "ann@elsewhere.example"
 MAIL = f"MAIL FROM:<{ANN}>"
 RCPT = f"RCPT TO:<{BOB}>"
+OWN = "MAIL FROM:<ann@example.test>"
+PIECE = b"Subject: x\r\n"
+LAST = b"From: <ann@example.test>\r\n\r\nGood morning.\r\n"
 
-STATES = {
-    "connected": [],
-    "greeted": ["EHLO client.example"],
-    "mail": ["EHLO client.example", MAIL],
-    "rcpt": ["EHLO client.example", MAIL, RCPT],
-}
+Row = tuple[str, tuple[int, ...]]
 
-# Command, and its code in each state in the order above. RFC 5321 §4.1.4, §4.3.2.
-TABLE = [
-    ("EHLO client.example", (250, 250, 250, 250)),
-    ("EHLO [192.0.2.1]", (250, 250, 250, 250)),
-    ("EHLO [IPv6:2001:db8::1]", (250, 250, 250, 250)),
-    ("EHLO", (501, 501, 501, 501)),
-    ("EHLO two names", (501, 501, 501, 501)),
-    ("HELO client.example", (250, 250, 250, 250)),
-    ("HELO", (501, 501, 501, 501)),
-    (MAIL, (503, 250, 503, 503)),
-    ("MAIL FROM:<>", (503, 250, 503, 503)),
-    ("mail from:<ann@elsewhere.example>", (503, 250, 503, 503)),
-    ("MAIL", (503, 501, 503, 503)),
-    ("MAIL FROM:<ann", (503, 501, 503, 503)),
-    ("MAIL FROM:<ann@elsewhere.example> FOO=1", (503, 555, 503, 503)),
-    ("MAIL FROM:<ann@elsewhere.example> AUTH=<>", (503, 555, 503, 503)),
-    ("MAIL FROM:<ann@elsewhere.example> BODY=BINARYMIME", (503, 555, 503, 503)),
-    ("MAIL FROM:<ann@elsewhere.example> SIZE=x", (503, 501, 503, 503)),
-    (RCPT, (503, 503, 250, 250)),
-    ("RCPT TO:<Postmaster>", (503, 503, 250, 250)),
-    ("RCPT TO:<nobody@example.test>", (503, 503, 550, 550)),
-    ("RCPT TO:<ann@elsewhere.example>", (503, 503, 550, 550)),
-    ("RCPT TO:<>", (503, 503, 501, 501)),
-    ("RCPT", (503, 503, 501, 501)),
-    (RCPT + " NOTIFY=NEVER", (503, 503, 555, 555)),
-    ("DATA", (503, 503, 554, 354)),
-    ("DATA now", (503, 503, 501, 501)),
-    ("RSET", (250, 250, 250, 250)),
-    ("RSET x", (501, 501, 501, 501)),
-    ("NOOP", (250, 250, 250, 250)),
-    ("NOOP anything at all", (250, 250, 250, 250)),
-    ("VRFY bob", (252, 252, 252, 252)),
-    ("VRFY nobody", (252, 252, 252, 252)),
-    ("VRFY", (501, 501, 501, 501)),
-    ("EXPN staff", (502, 502, 502, 502)),
-    ("HELP", (214, 214, 214, 214)),
-    ("HELP MAIL", (214, 214, 214, 214)),
-    ("STARTTLS", (220, 220, 220, 220)),
-    ("STARTTLS x", (501, 501, 501, 501)),
-    ("QUIT", (221, 221, 221, 221)),
-    ("QUIT x", (501, 501, 501, 501)),
-    ("AUTH PLAIN AGFubgBzZWNyZXQ=", (500, 500, 500, 500)),
-    ("BDAT 10 LAST", (500, 500, 500, 500)),
-    ("LHLO client.example", (500, 500, 500, 500)),
-    ("TURN", (500, 500, 500, 500)),
-    ("XCLIENT ADDR=127.0.0.1", (500, 500, 500, 500)),
-    ("GET / HTTP/1.1", (500, 500, 500, 500)),
-    ("", (500, 500, 500, 500)),
+# What both MX and LMTP do with mail: after the greeting, MAIL, RCPT and a BDAT. RFC 5321 §4.1.4,
+# §4.3.2; RFC 3030 §2. The first number is before the greeting.
+_MESSAGE: list[Row] = [
+    (MAIL, (503, 250, 503, 503, 503)),
+    ("MAIL FROM:<>", (503, 250, 503, 503, 503)),
+    ("mail from:<ann@elsewhere.example>", (503, 250, 503, 503, 503)),
+    ("MAIL", (503, 501, 503, 503, 503)),
+    ("MAIL FROM:<ann", (503, 501, 503, 503, 503)),
+    (f"{MAIL} FOO=1", (503, 555, 503, 503, 503)),
+    (f"{MAIL} AUTH=<>", (503, 555, 503, 503, 503)),
+    (f"{MAIL} BODY=BINARYMIME", (503, 250, 503, 503, 503)),
+    (f"{MAIL} BODY=9BIT", (503, 501, 503, 503, 503)),
+    (f"{MAIL} SIZE=x", (503, 501, 503, 503, 503)),
+    (f"{MAIL} RET=HDRS ENVID=QQ314", (503, 250, 503, 503, 503)),
+    (f"{MAIL} RET=SOME", (503, 501, 503, 503, 503)),
+    (f"{MAIL} REQUIRETLS", (503, 555, 503, 503, 503)),
+    (RCPT, (503, 503, 250, 250, 503)),
+    ("RCPT TO:<Postmaster>", (503, 503, 250, 250, 503)),
+    ("RCPT TO:<nobody@example.test>", (503, 503, 550, 550, 503)),
+    ("RCPT TO:<ann@elsewhere.example>", (503, 503, 550, 550, 503)),
+    ("RCPT TO:<>", (503, 503, 501, 501, 503)),
+    ("RCPT", (503, 503, 501, 501, 503)),
+    (f"{RCPT} NOTIFY=NEVER", (503, 503, 250, 250, 503)),
+    (f"{RCPT} NOTIFY=SUCCESS,DELAY ORCPT=rfc822;x+2Bb@a.example", (503, 503, 250, 250, 503)),
+    (f"{RCPT} NOTIFY=NEVER,DELAY", (503, 503, 501, 501, 503)),
+    (f"{RCPT} ORCPT=bob", (503, 503, 501, 501, 503)),
+    ("DATA now", (503, 503, 501, 501, 503)),
+    ("BDAT", (501, 501, 501, 501, 501)),
+    ("BDAT x", (501, 501, 501, 501, 501)),
+    ("BDAT -1", (501, 501, 501, 501, 501)),
+    ("BDAT 1 FIRST", (501, 501, 501, 501, 501)),
 ]
+
+
+def _always(columns: int) -> list[Row]:
+    """What is answered alike in every state."""
+    rows = [
+        ("RSET", 250), ("RSET x", 501), ("NOOP", 250), ("NOOP anything at all", 250),
+        ("VRFY bob", 252), ("VRFY nobody", 252), ("VRFY", 501), ("EXPN staff", 502),
+        ("HELP", 214), ("HELP MAIL", 214), ("QUIT", 221), ("QUIT x", 501), ("TURN", 500),
+        ("XCLIENT ADDR=127.0.0.1", 500), ("GET / HTTP/1.1", 500), ("", 500),
+    ]  # fmt: skip
+    return [(line, (code,) * columns) for line, code in rows]
+
+
+def _greetings(columns: int) -> list[Row]:
+    rows = [
+        ("EHLO client.example", 250), ("EHLO [192.0.2.1]", 250), ("EHLO [IPv6:2001:db8::1]", 250),
+        ("EHLO", 501), ("EHLO two names", 501), ("HELO client.example", 250), ("HELO", 501),
+        ("LHLO client.example", 500),
+    ]  # fmt: skip
+    return [(line, (code,) * columns) for line, code in rows]
+
+
+def _chunks(*codes: int) -> list[Row]:
+    """BDAT with its octets, of which the last of a message goes with headers."""
+    return [
+        (f"BDAT {len(LAST)} LAST", codes),
+        (f"BDAT {len(LAST)}", codes),
+        (f"BDAT {len(LAST)} last", codes),
+    ]
+
+
+@dataclass(frozen=True)
+class Table:
+    """The states of a service by the commands that lead there, and its rows."""
+
+    service: Service
+    states: dict[str, tuple[str, ...]]
+    rows: list[Row]
+
+
+_IN_MESSAGE = ("EHLO client.example", MAIL, RCPT)
+_IN_LMTP = ("LHLO client.example", MAIL, RCPT)
+_IN_SUBMISSION = ("EHLO client.example", "AUTH", OWN, RCPT)
+
+TABLES = {
+    "mx": Table(
+        MX,
+        {
+            "connected": (),
+            "greeted": _IN_MESSAGE[:1],
+            "mail": _IN_MESSAGE[:2],
+            "rcpt": _IN_MESSAGE,
+            "chunks": (*_IN_MESSAGE, "BDAT"),
+        },
+        [
+            *_greetings(5),
+            *_MESSAGE,
+            ("DATA", (503, 503, 554, 354, 503)),
+            *_chunks(503, 503, 554, 250, 250),
+            ("STARTTLS", (220, 220, 220, 220, 220)),
+            ("STARTTLS x", (501, 501, 501, 501, 501)),
+            ("AUTH PLAIN AGFubgBzZWNyZXQ=", (500, 500, 500, 500, 500)),
+            *_always(5),
+        ],
+    ),
+    "lmtp": Table(
+        LMTP,
+        {
+            "connected": (),
+            "greeted": _IN_LMTP[:1],
+            "mail": _IN_LMTP[:2],
+            "rcpt": _IN_LMTP,
+            "chunks": (*_IN_LMTP, "BDAT"),
+        },
+        [
+            ("LHLO client.example", (250, 250, 250, 250, 250)),
+            ("LHLO", (501, 501, 501, 501, 501)),
+            ("EHLO client.example", (500, 500, 500, 500, 500)),  # RFC 2033 §4.1
+            ("HELO client.example", (500, 500, 500, 500, 500)),
+            *_MESSAGE,
+            ("MAIL FROM:<eve@example.test>", (503, 250, 503, 503, 503)),
+            ("DATA", (503, 503, 503, 354, 503)),  # RFC 2033 §4.2
+            *_chunks(503, 503, 503, 250, 250),
+            ("STARTTLS", (500, 500, 500, 500, 500)),
+            ("AUTH PLAIN AGFubgBzZWNyZXQ=", (500, 500, 500, 500, 500)),
+            *_always(5),
+        ],
+    ),
+    "submission": Table(
+        SUBMISSION,
+        {
+            "connected": (),
+            "greeted": _IN_SUBMISSION[:1],
+            "signed-in": _IN_SUBMISSION[:2],
+            "mail": _IN_SUBMISSION[:3],
+            "rcpt": _IN_SUBMISSION,
+            "chunks": (*_IN_SUBMISSION, "BDAT"),
+        },
+        [
+            *_greetings(6),
+            (OWN, (503, 530, 250, 503, 503, 503)),
+            (f"{OWN} AUTH=<>", (503, 530, 250, 503, 503, 503)),
+            (f"{OWN} AUTH=ann+40example.test", (503, 530, 250, 503, 503, 503)),
+            (f"{OWN} AUTH=+", (503, 501, 501, 503, 503, 503)),
+            ("MAIL FROM:<>", (503, 530, 250, 503, 503, 503)),
+            ("MAIL FROM:<bob@example.test>", (503, 530, 550, 503, 503, 503)),
+            (MAIL, (503, 530, 550, 503, 503, 503)),
+            ("MAIL", (503, 501, 501, 503, 503, 503)),
+            (RCPT, (503, 503, 503, 250, 250, 503)),
+            ("RCPT TO:<ann@elsewhere.example>", (503, 503, 503, 250, 250, 503)),
+            ("RCPT TO:<nobody@example.test>", (503, 503, 503, 550, 550, 503)),
+            ("DATA", (503, 503, 503, 554, 354, 503)),
+            *_chunks(503, 503, 503, 554, 250, 250),
+            ("BDAT x", (501, 501, 501, 501, 501, 501)),
+            ("AUTH PLAIN AGFubgBzZWNyZXQ=", (503, 535, 503, 503, 503, 503)),
+            ("AUTH PLAIN", (503, 334, 503, 503, 503, 503)),
+            ("AUTH LOGIN", (503, 334, 503, 503, 503, 503)),
+            ("AUTH FROB", (503, 504, 503, 503, 503, 503)),
+            ("AUTH PLAIN ???", (503, 501, 503, 503, 503, 503)),
+            ("AUTH", (503, 501, 503, 503, 503, 503)),
+            (
+                "STARTTLS",
+                (503, 503, 503, 503, 503, 503),
+            ),  # it is active: the whole table is said so
+            *_always(6),
+        ],
+    ),
+}
 
 
 async def _set_up(mx: Mx) -> None:
@@ -81,26 +195,70 @@ async def _set_up(mx: Mx) -> None:
     await mx.alias("postmaster@example.test", BOB)
 
 
-@pytest.mark.parametrize("at", range(len(STATES)), ids=list(STATES))
-async def test_each_verb_in_each_state_gives_the_documented_code(mx: Mx, at: int) -> None:
-    await _set_up(mx)
+@asynccontextmanager
+async def _at(doors: Doors, table: Table, before: tuple[str, ...]) -> AsyncIterator[SmtpClient]:
+    """A session of that service, led into a state."""
+    if table.service is MX:
+        session = doors.mx.connect(hello="")
+    elif table.service is LMTP:
+        session = doors.local(hello="")
+    else:
+        session = doors.open(hello="")
+    async with session as client:
+        for line in before:
+            if line == "AUTH":
+                assert (await sign_in(client, PlainClient("ann", PASSWORD))).code == 235
+            elif line == "BDAT":
+                await client.send(b"BDAT %d\r\n%b" % (len(PIECE), PIECE))
+                assert (await client.reply()).code == 250
+            else:
+                await client.ask(line, 250)
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("name", "at"),
+    [(name, at) for name, table in TABLES.items() for at in table.states],
+)
+async def test_each_verb_in_each_state_gives_the_documented_code(
+    doors: Doors, name: str, at: str
+) -> None:
+    await _set_up(doors.mx)
+    table = TABLES[name]
+    column = list(table.states).index(at)
     wrong = []
-    for line, codes in TABLE:
-        async with mx.connect(hello="") as client:
-            for before in list(STATES.values())[at]:
-                await client.ask(before, 250)
-            reply = await client.ask(line)
-            if reply.code != codes[at]:
-                wrong.append(f"{line!r}: {reply}, not {codes[at]}")
+    for line, codes in table.rows:
+        async with _at(doors, table, table.states[at]) as client:
+            octets = LAST if line[:4] == "BDAT" and line[5:6] in "0123456789" else b""
+            if octets and len(line) > 4 and codes[column] != 501:
+                await client.send(line.encode() + b"\r\n" + octets)
+                reply = await client.reply()
+            else:
+                reply = await client.ask(line)
+            if reply.code != codes[column]:
+                wrong.append(f"{line!r}: {reply}, not {codes[column]}")
             klass = reply.code // 100
-            bare = klass == 3 or (line[:4] in ("EHLO", "HELO") and klass == 2)
+            bare = klass == 3 or (line[1:4] in ("HLO", "ELO") and klass == 2)
             if (reply.status is None) != bare:  # RFC 2034 §4
                 wrong.append(f"{line!r}: enhanced status in {reply}")
+            if reply.code not in (220, 221, 334, 354) and codes[column] != 501:
+                again = await client.ask("NOOP")  # and nothing of it was left on the line
+                if again.code != 250:
+                    wrong.append(f"{line!r}: out of step, {again}")
     assert not wrong, "\n".join(wrong)
 
 
-def test_every_verb_of_the_product_is_in_the_table_above() -> None:
-    assert {verb.decode() for verb in MX} <= {line.split(" ")[0].upper() for line, _ in TABLE}
+@pytest.mark.parametrize("name", TABLES)
+def test_every_verb_of_the_product_is_in_the_table_above(name: str) -> None:
+    table = TABLES[name]
+    said = {line.split(" ")[0].upper() for line, _ in table.rows}
+    assert {verb.decode() for verb in table.service.verbs} <= said
+    assert all(len(codes) == len(table.states) for _, codes in table.rows)
+
+
+def test_sign_in_is_a_verb_of_submission_alone() -> None:
+    assert [b"AUTH" in s.verbs for s in (MX, SUBMISSION, LMTP)] == [False, True, False]
+    assert [b"STARTTLS" in s.verbs for s in (MX, SUBMISSION, LMTP)] == [True, True, False]
 
 
 @pytest.mark.parametrize(
@@ -156,8 +314,14 @@ OFFERED = {
     "8BITMIME": "",
     "SMTPUTF8": "",
     "ENHANCEDSTATUSCODES": "",
+    "DSN": "",
+    "CHUNKING": "",
+    "BINARYMIME": "",
+    "LIMITS": "RCPTMAX=1000",
     "HELP": "",
 }
+AUTH = {"AUTH": "SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN"}
+SPELLED = "EHLO client.example"
 
 
 @pytest.mark.rows("SMTP-01")
@@ -173,6 +337,53 @@ async def test_ehlo_offers_exactly_this_before_and_after_tls_and_never_sign_in(m
             refused = await client.ask(f"AUTH {mechanism}".strip(), 500)
             assert refused.status == Status(5, 5, 1)
             assert refused.text == (await client.ask("FROB", 500)).text  # as if it did not exist
+
+
+async def test_submission_offers_sign_in_behind_tls_only(doors: Doors) -> None:
+    """RFC 8314 §3.3."""
+    async with doors.open(tls=False, hello="") as client:
+        before = await client.ask(SPELLED, 250)
+        assert ehlo_keywords(before) == OFFERED | {"STARTTLS": ""}
+        await client.starttls(trusting_context())
+        after = await client.ask(SPELLED, 250)
+        assert ehlo_keywords(after) == OFFERED | AUTH
+
+
+async def test_submissions_speaks_tls_first_and_offers_sign_in_at_once(doors: Doors) -> None:
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", doors.tls_port, ssl=trusting_context()
+    )
+    assert await reader.readline() == b"220 mail.example.test ESMTP Postroom\r\n"
+    writer.write(b"EHLO client.example\r\n")
+    said = [(await reader.readline()).decode().strip() for _ in range(len(OFFERED) + 2)]
+    assert said[-1][4:] == f"AUTH {AUTH['AUTH']}"
+    assert not any("STARTTLS" in line for line in said)
+    writer.write(b"STARTTLS\r\n")
+    assert (await reader.readline()).startswith(b"503 5.5.1 ")
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_lmtp_offers_neither_tls_nor_sign_in(doors: Doors) -> None:
+    async with doors.local(hello="") as client:
+        said = await client.ask("LHLO filter.example", 250)
+        assert ehlo_keywords(said) == OFFERED
+
+
+async def test_what_is_announced_follows_the_settings(doors: Doors) -> None:
+    """RFC 9422 §4.1; RFC 1870 §4."""
+    await doors.mx.set("smtp.max_recipients", 250)
+    await doors.mx.set("smtp.max_size", 1_000_000)
+    await doors.mx.house.mail.read(doors.mx.house.policies.current, doors.mx.house.chain(""))
+    greetings = (
+        (doors.mx.connect(hello=""), "EHLO x"),
+        (doors.open(hello=""), "EHLO x"),
+        (doors.local(hello=""), "LHLO x"),
+    )
+    for opened, hello in greetings:
+        async with opened as client:
+            offers = ehlo_keywords(await client.ask(hello, 250))
+            assert (offers["LIMITS"], offers["SIZE"]) == ("RCPTMAX=250", "1000000")
 
 
 async def test_the_greeting_names_the_host_and_says_esmtp(mx: Mx) -> None:

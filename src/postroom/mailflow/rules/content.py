@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from postroom.core.errors import Status, TooLarge
-from postroom.domain.facts import ContentFact
+from postroom.domain.facts import AuthorFact, ContentFact, PeerFact
 from postroom.domain.policy import Policy
 from postroom.domain.transit import Action, Facts, Recipient, Verdict, refuse
-from postroom.mailflow.settings import SmtpSettings
+from postroom.formats.headers import FIELDS_MAX, HEADER_MAX
+from postroom.mailflow.settings import SmtpSettings, SubmissionSettings
 
 
 def line_ends(facts: Facts, policy: Policy, to: Recipient | None) -> Verdict | None:
@@ -72,4 +73,46 @@ def hops(facts: Facts, policy: Policy, to: Recipient | None) -> Verdict | None:
         f"it holds {content.hops} Received fields, the limit is {limit}",
         code=554,
         setting="smtp.max_hops",
+    )
+
+
+def whole_header(facts: Facts, policy: Policy, to: Recipient | None) -> Verdict | None:
+    """What of a submitted header lies beyond our caps would go out unseen: a Bcc, another From.
+
+    RFC 6409 §6.1, §8.
+    """
+    author = facts.get(AuthorFact)
+    if author is None or author.whole:
+        return None
+    return refuse(
+        "whole_header",
+        TooLarge("The header of this message is too large"),
+        f"its header has more than {FIELDS_MAX} fields or {HEADER_MAX} octets",
+        code=552,
+    )
+
+
+def own_author(facts: Facts, policy: Policy, to: Recipient | None) -> Verdict | None:
+    """Who signed in writes under an address of his own. RFC 6409 §6.1, attack class 4."""
+    peer, author = facts.get(PeerFact), facts.get(AuthorFact)
+    if peer is None or not peer.signed_in or not policy.of(SubmissionSettings).own_author:
+        return None
+    if author is not None and author.from_fields == 1 and author.addresses and not author.foreign:
+        return None
+    if author is None:
+        why = "the header was not looked at in time"
+    elif author.from_fields != 1:
+        why = f"the header has {author.from_fields} From fields"
+    elif not author.addresses:
+        why = "From holds no address"
+    else:
+        why = f"{', '.join(author.foreign)} is no address of {peer.login}"
+    return Verdict(
+        "own_author",
+        Action.REFUSE,
+        Status(5, 7, 1),
+        "You may not write under this From or Sender address",
+        why,
+        code=550,
+        setting="submission.own_author",
     )

@@ -6,7 +6,7 @@ from postroom.core.errors import NoSuchRecipient, OverQuota, Status, TooMany
 from postroom.domain.facts import CrowdFact, PeerFact, RecipientFact, RoomFact
 from postroom.domain.policy import Policy
 from postroom.domain.transit import Action, Facts, Recipient, Verdict, refuse
-from postroom.mailflow.settings import SmtpSettings
+from postroom.mailflow.settings import QuotaSettings, SmtpSettings
 from postroom.store.units import UNIT_ROWS
 
 
@@ -52,7 +52,7 @@ def guessing(facts: Facts, policy: Policy, to: Recipient | None) -> Verdict | No
 def relay(facts: Facts, policy: Policy, to: Recipient | None) -> Verdict | None:
     """We pass mail on for those who signed in, and for nobody else. Attack class 14."""
     recipient, peer = facts.get(RecipientFact), facts.get(PeerFact)
-    if recipient is None or recipient.local_domain or (peer is not None and peer.signed_in):
+    if recipient is None or recipient.local_domain or (peer is not None and peer.trusted):
         return None
     return Verdict(
         "relay",
@@ -75,7 +75,7 @@ def known(facts: Facts, policy: Policy, to: Recipient | None) -> Verdict | None:
             "The directory does not answer now, please try again",
             "the directory gave no answer in time",
         )
-    if not recipient.local_domain or recipient.destinations:
+    if recipient.destinations or recipient.outside:
         return None
     return refuse("known", NoSuchRecipient, recipient.problem, code=550)
 
@@ -85,10 +85,17 @@ def room(facts: Facts, policy: Policy, to: Recipient | None) -> Verdict | None:
     found = facts.get(RoomFact)
     if found is None or found.full < found.of or not found.of:
         return None
-    return refuse(
-        "room",
-        OverQuota,
-        "the account has no room for a message of this size",
-        code=452,
-        setting=found.setting,
+    return _full("the account has no room for a message of this size", found.setting)
+
+
+def no_room(policy: Policy | None) -> Verdict:
+    """What `room` would have said, had it known what the unit found; `policy` is the account's."""
+    octets = policy is not None and policy.of(QuotaSettings).octets
+    return _full(
+        "no account of this recipient has room for the message",
+        "quota.octets" if octets else "quota.messages",
     )
+
+
+def _full(why: str, setting: str) -> Verdict:
+    return refuse("room", OverQuota, why, code=452, setting=setting)
