@@ -131,6 +131,64 @@ def test_tombstones_of_many_accounts_go_in_pieces(
         assert state.floor_modseq == state.modseq
 
 
+def held(town: Town, account: int) -> tuple[int, int]:
+    """How many tombstones an account has, and how many its count says."""
+    rows = Statement("SELECT count(*) FROM tombstone WHERE account = :account")
+    count = Statement("SELECT held FROM tombstone_count WHERE account = :account")
+    found = [town.store.read(lambda tx, s=s: tx.one(s, account=account)) for s in (rows, count)]  # type: ignore[misc]  # bound
+    return tuple(row[0] if row is not None else 0 for row in found)  # type: ignore[return-value]  # two of them
+
+
+def test_an_account_with_too_many_tombstones_loses_the_oldest_in_pieces(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cleaning, "UNIT_ROWS", 3)
+    monkeypatch.setattr(cleaning, "TOMBSTONES_MOST", 10)
+    box, ann, root = town.box(), town.ann.id, town.root.id
+    town.append(box, count=25)
+    modseqs = {}
+    for uid in range(1, 21):
+        done = town.store.write(messages.expunge, ann, box, Pick.of([uid]), NOW, 1, retention=MONTH)
+        modseqs[uid] = done.modseq
+    # Ten are not too many, nor do others count.
+    other = town.box(of=town.root)
+    town.append(other, count=10, of=town.root)
+    town.store.write(messages.expunge, root, other, Pick(1, 10), NOW, 1, retention=MONTH)
+    assert held(town, ann) == (20, 20)
+    left = []
+    while town.store.write(cleaning.forget_tombstones, NOW):
+        left.append(held(town, ann))
+    assert left == [(17, 17), (14, 14), (11, 11), (10, 10)]
+    assert town.store.read(reading.account_state, ann).floor_modseq == modseqs[10]
+    assert town.store.read(reading.changes, box, modseqs[10]).vanished == tuple(range(11, 21))
+    assert held(town, root) == (10, 10)
+    assert town.store.read(reading.account_state, root).floor_modseq == 0
+
+
+def test_a_change_that_took_many_goes_as_a_whole_when_the_floor_rises(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a change above the floor would be told as if it were all of it."""
+    monkeypatch.setattr(cleaning, "TOMBSTONES_MOST", 10)
+    box, ann = town.box(), town.ann.id
+    town.append(box, count=14)
+    town.store.write(messages.expunge, ann, box, Pick(1, 8), NOW, 1, retention=MONTH)
+    town.store.write(messages.expunge, ann, box, Pick(9, 12), NOW, 1, retention=MONTH)
+    assert town.store.write(cleaning.forget_tombstones, NOW) == 1
+    assert held(town, ann) == (4, 4)
+    assert town.store.write(cleaning.forget_tombstones, NOW) == 0
+
+
+def test_the_count_of_tombstones_follows_all_that_makes_and_takes_them(town: Town) -> None:
+    busy(town)
+    while town.store.write(cleaning.empty_doomed, NOW, MONTH):
+        pass
+    rows, count = held(town, town.ann.id)
+    assert rows == count > 0
+    assert town.store.write(cleaning.forget_tombstones, Instant(NOW + 1)) == 1
+    assert held(town, town.ann.id) == (0, 0)
+
+
 # --- deleted accounts ---------------------------------------------------------------------
 
 
@@ -181,7 +239,7 @@ def test_a_deleted_account_leaves_nothing(
                   "tombstone", "recoverable", "journal"):  # fmt: skip
         assert before.get(table, 1), f"the test wants something in {table}"
     town.store.write(people.delete_account, town.ann)
-    assert town.store.read(people.gone_accounts, 10) == [town.ann.id]
+    assert town.store.read(people.gone_accounts, 10, NOW) == [town.ann.id]
     rounds = 1
     largest = 0
 
@@ -204,7 +262,7 @@ def test_a_deleted_account_leaves_nothing(
     assert largest <= max(bound, 1)
     assert rounds >= sum(before.values()) // (2 * bound)
     assert rounds == 1 or bound < 2_000
-    assert town.store.read(people.gone_accounts, 10) == []
+    assert town.store.read(people.gone_accounts, 10, NOW) == []
     # A job that was killed before it noted its end runs it again.
     assert not town.store.write(cleaning.empty_gone, town.ann.id, NOW)
     assert town.store.read(journal.since, town.ann.id, 0) == []

@@ -20,7 +20,7 @@ from postroom.core.clock import Clock, Instant, SystemClock
 from postroom.core.ids import Ids
 from postroom.core.settings import SERVER, Place, Role, Scope, Value
 from postroom.domain.directory import people
-from postroom.domain.directory.people import NewAccount
+from postroom.domain.directory.people import NewAccount, Verifiers
 from postroom.domain.events import Changed
 from postroom.domain.mailboxes import flags, folders, messages, reading
 from postroom.domain.mailboxes.folders import Mailbox
@@ -192,7 +192,7 @@ class Room:
             people.set_secret,
             self.accounts[user],
             secret,
-            self.house.ids.new(),
+            [self.house.ids.new() for _ in range(people.IDS_FOR_PASSWORD)],
             self.house.clock.now(),
         )
 
@@ -319,7 +319,7 @@ def client_context() -> ssl.SSLContext:
 
 
 @lru_cache(maxsize=1)
-def _secret() -> str:
+def _secret() -> Verifiers:
     return make_secret(PASSWORD, CHEAP)
 
 
@@ -362,7 +362,11 @@ async def house_on(
 async def open_worker(house: MailHouse, bus: Bus[Changed]) -> tuple[Worker, Authenticator]:
     """The doors of one worker over a house that is open."""
     authenticator = Authenticator(
-        house.mail, house.clock, house.policies, default_domain=lambda: house.default_domain
+        house.mail,
+        house.clock,
+        house.policies,
+        house.ids,
+        default_domain=lambda: house.default_domain,
     )
     shared = Shared(house, authenticator, bus, Views(), server_context)
     server = ImapServer(shared)

@@ -104,7 +104,7 @@ async def test_many_literals_are_as_large_as_one(room: Room, size: int, count: i
 
 async def test_many_large_literals_are_more_than_a_stranger_may_say(room: Room) -> None:
     client = await room.connect()
-    client.send(b"a LOGIN" + b" {4096+}\r\n%b" % (b"x" * 4096) * 40 + b"\r\n")
+    client.send(b"a LOGIN" + b" {4096+}\r\n%b" % (b"x" * 4096) * 400 + b"\r\n")
     heard = await client.until_closed()
     assert is_bye(heard[-1])
 

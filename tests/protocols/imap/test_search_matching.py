@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import unicodedata
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from email import policy
 from email.message import EmailMessage
@@ -32,11 +33,10 @@ from postroom.protocols.imap.searching import (
     sift,
 )
 from postroom.protocols.imap.text import HeaderText, look
-from postroom.protocols.imap.view import View
+from postroom.protocols.imap.view import Ranges, View
 from postroom.wire.imap import (
     All,
     And,
-    BadSyntax,
     BodyContains,
     Cursor,
     DateIs,
@@ -255,10 +255,14 @@ def test_a_star_is_the_last_message_and_nothing_in_an_empty_mailbox() -> None:
     assert question(keys("2:3 UID 21"), about()).ranges == []
 
 
-def test_a_saved_result_is_not_offered() -> None:
-    for words in ("$", "UID $", "OR $ SEEN"):
-        with pytest.raises(BadSyntax):
-            question(keys(words), about())
+def test_a_saved_result_is_a_set_of_uids() -> None:
+    """RFC 5182 §2.1: whether it stands for numbers or for UIDs."""
+    here = replace(about(), result=Ranges([UIDS[1], UIDS[2], UIDS[4]]))
+    for words in ("$", "UID $", "$ UID $", "$ ALL"):
+        assert question(keys(words), here).ranges == [(2, 3), (5, 5)]
+    assert question(keys("$"), about()).ranges == []
+    assert matches(keys("OR $ SEEN"), candidate(b"\r\n", uid=UIDS[1]), here) is True
+    assert matches(keys("NOT $"), candidate(b"\r\n", uid=UIDS[0]), here) is True
 
 
 # --- headers ------------------------------------------------------------------------------------

@@ -35,12 +35,19 @@ MATRIX = {
     "NAMESPACE": ("NAMESPACE", "BAD", "OK", "OK"),
     "STATUS": ("STATUS Sent (MESSAGES)", "BAD", "OK", "OK"),
     "APPEND": ("APPEND Sent {3+}\r\nabc", "BAD", "OK", "OK"),
+    "GETQUOTA": ('GETQUOTA ""', "BAD", "NO", "NO"),  # nothing is limited
+    "GETQUOTAROOT": ("GETQUOTAROOT INBOX", "BAD", "OK", "OK"),
+    "UNAUTHENTICATE": ("UNAUTHENTICATE", "BAD", "OK", "OK"),
     "IDLE": ("IDLE", "BAD", "", ""),
     "CHECK": ("CHECK", "BAD", "BAD", "OK"),
     "CLOSE": ("CLOSE", "BAD", "BAD", "OK"),
     "UNSELECT": ("UNSELECT", "BAD", "BAD", "OK"),
     "EXPUNGE": ("EXPUNGE", "BAD", "BAD", "OK"),
     "SEARCH": ("SEARCH ALL", "BAD", "BAD", "OK"),
+    "SORT": ("SORT (SUBJECT) UTF-8 ALL", "BAD", "BAD", "OK"),
+    "UID SORT": ("UID SORT (DATE) UTF-8 ALL", "BAD", "BAD", "OK"),
+    "THREAD": ("THREAD REFERENCES UTF-8 ALL", "BAD", "BAD", "OK"),
+    "UID THREAD": ("UID THREAD ORDEREDSUBJECT UTF-8 ALL", "BAD", "BAD", "OK"),
     "FETCH": ("FETCH 1 (FLAGS)", "BAD", "BAD", "OK"),
     "STORE": ("STORE 1 +FLAGS (\\Flagged)", "BAD", "BAD", "OK"),
     "COPY": ("COPY 1 Sent", "BAD", "BAD", "OK"),
@@ -141,10 +148,22 @@ AFTER = [
     "LIST-STATUS",
     "STATUS=SIZE",
     "ESEARCH",
+    "SEARCHRES",
     "WITHIN",
     "CONDSTORE",
     "OBJECTID",
     "MULTIAPPEND",
+    "QUOTA",
+    "QUOTA=RES-STORAGE",
+    "QUOTA=RES-MESSAGE",
+    "APPENDLIMIT=52428800",
+    "PREVIEW",
+    "SAVEDATE",
+    "SORT",
+    "THREAD=ORDEREDSUBJECT",
+    "THREAD=REFERENCES",
+    "ESORT",
+    "UNAUTHENTICATE",
 ]
 
 
@@ -166,7 +185,13 @@ async def test_capabilities_are_exact_in_each_state(room: Room) -> None:
     assert _coded(plain.greeting.code.data) == before
     assert await _told(plain) == before
     assert (await plain.starttls(client_context())).ok
-    encrypted = [*ANY, "AUTH=PLAIN"]
+    encrypted = [
+        *ANY,
+        "AUTH=SCRAM-SHA-256-PLUS",
+        "AUTH=SCRAM-SHA-256",
+        "AUTH=PLAIN",
+        "AUTH=LOGIN",
+    ]
     assert await _told(plain) == encrypted
     secure = await room.connect()
     assert secure.greeting.code is not None
@@ -278,8 +303,9 @@ async def test_an_exchange_can_be_cancelled_and_begun_again(room: Room) -> None:
 
 async def test_mechanisms_that_are_not_offered_are_refused(room: Room) -> None:
     client = await room.connect()
-    for mechanism in ("LOGIN", "CRAM-MD5", "SCRAM-SHA-256", "EXTERNAL", "XOAUTH2"):
-        assert (await client.command(f"AUTHENTICATE {mechanism}")).kind == "NO"
+    for mechanism in ("CRAM-MD5", "SCRAM-SHA-1", "EXTERNAL", "ANONYMOUS", "XOAUTH2"):
+        reply = await client.command(f"AUTHENTICATE {mechanism}")
+        assert (reply.kind, reply.code) == ("NO", "CANNOT")
     assert (await client.login(ANN, PASSWORD)).ok
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import array
 import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from postroom.protocols.imap import view as views_module
 from postroom.protocols.imap.session import picks
-from postroom.protocols.imap.view import CHUNK, MOST_UIDS, MOST_VIEWS, Views
+from postroom.protocols.imap.view import CHUNK, MOST_UIDS, MOST_VIEWS, SETS, Of, Views
 from postroom.protocols.imap.view import View as TheView
 
 
@@ -85,31 +87,162 @@ def test_many_small_changes_leave_a_view_that_is_right() -> None:
 # --- the views that a worker keeps ---------------------------------------------------------------
 
 
+def of(box: int, viewer: int = 1) -> Of:
+    return Of(box, viewer)
+
+
 def test_views_are_kept_by_mailbox_and_the_latest_stays() -> None:
     views = Views()
     old, new, other = view([1], 1), view([1, 2], 2), view([7], 1)
-    views.keep(1, old)
-    views.keep(2, other)
-    views.keep(1, new)
-    assert views.get(1) is new
-    assert views.keep(1, old) is old  # for who asked; not kept
-    assert views.get(1) is new
-    assert views.get(2) is other
-    assert views.get(3) is None
+    views.keep(of(1), old)
+    views.keep(of(2), other)
+    views.keep(of(1), new)
+    assert views.get(of(1)) is new
+    assert views.keep(of(1), old) is old  # for who asked; not kept
+    assert views.get(of(1)) is new
+    assert views.get(of(2)) is other
+    assert views.get(of(3)) is None
 
 
 def test_views_are_forgotten_by_count_and_by_size() -> None:
     views = Views()
     for box in range(MOST_VIEWS + 10):
-        views.keep(box, view([1]))
-    assert views.get(0) is None
-    assert views.get(MOST_VIEWS + 9) is not None
+        views.keep(of(box), view([1]))
+    assert views.get(of(0)) is None
+    assert views.get(of(MOST_VIEWS + 9)) is not None
     large = view(list(range(1, MOST_UIDS + 2)))
-    views.keep(5_000_000, large)
-    assert views.get(5_000_000) is large  # who has it open needs it anyway
-    assert views.get(MOST_VIEWS + 9) is None
-    views.keep(5_000_001, view([1]))
-    assert views.get(5_000_000) is None
+    views.keep(of(5_000_000), large)
+    assert views.get(of(5_000_000)) is large  # who has it open needs it anyway
+    assert views.get(of(MOST_VIEWS + 9)) is None
+    views.keep(of(5_000_001), view([1]))
+    assert views.get(of(5_000_000)) is None
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(0, 9)), max_size=30))
+def test_viewers_never_meet_each_others_view(steps: list[tuple[int, int, int]]) -> None:
+    """Class 29: flags in a view are one viewer's; a mailbox may have several."""
+    views = Views()
+    kept: dict[tuple[int, int], TheView] = {}
+    for box, viewer, stamp in steps:
+        found = views.get(of(box, viewer))
+        assert found is kept.get((box, viewer))
+        made = view([box, 10 * viewer], stamp)
+        if views.keep(of(box, viewer), made) is views.get(of(box, viewer)):
+            kept[box, viewer] = made
+
+
+# --- flags in a view -----------------------------------------------------------------------------
+
+
+def flags_in(seen: TheView) -> dict[int, int | None]:
+    """Flags by UID; None where they are not known."""
+    found: dict[int, int | None] = {}
+    for _, uids, sets, marks in seen.runs(1, max(1, seen.size)):
+        told = [sets[mark] for mark in marks] if marks else [None] * len(uids)
+        found.update(zip(uids, told, strict=True))
+    return found
+
+
+def read_all(seen: TheView, truth: dict[int, int]) -> TheView:
+    while (span := seen.unread(1, seen.size)) is not None:
+        first, last = span
+        seen = seen.read([(uid, truth[uid]) for uid in seen.all_uids() if first <= uid <= last])
+    return seen
+
+
+def test_flags_are_not_known_until_they_were_read_and_then_chunk_by_chunk() -> None:
+    uids = list(range(1, 2 * CHUNK + 4))
+    seen = view(uids)
+    assert seen.unread(1, 3) == (1, CHUNK)
+    assert seen.unread(CHUNK, CHUNK + 1) == (1, CHUNK)
+    seen = seen.read([(uid, uid % 3) for uid in range(1, CHUNK + 1)])
+    assert seen.unread(1, CHUNK) is None
+    assert seen.unread(CHUNK, CHUNK + 1) == (CHUNK + 1, 2 * CHUNK)
+    assert [(run.first, len(run.uids)) for run in seen.runs(CHUNK - 1, CHUNK + 2)] == [
+        (CHUNK - 1, 2),
+        (CHUNK + 1, 2),
+    ]
+    with pytest.raises(ValueError, match="not the UIDs"):
+        seen.read([(uid, 0) for uid in range(CHUNK + 2, 2 * CHUNK + 1)])
+    with pytest.raises(ValueError, match="not the UIDs"):
+        seen.read([])
+
+
+@given(st.dictionaries(st.integers(1, 300), st.integers(0, 3), max_size=40))
+def test_a_view_may_begin_with_its_flags(flags: dict[int, int]) -> None:
+    rows = sorted(flags.items())
+    seen = TheView.of_flagged(rows, 3)
+    assert (seen.stamp, list(seen.all_uids())) == (3, sorted(flags))
+    assert flags_in(seen) == flags
+    assert not flags or seen.unread(1, seen.size) is None
+
+
+def grouped(flags: dict[int, int]) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for uid in sorted(flags):
+        found.setdefault(flags[uid], []).append(uid)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_flags_follow_every_change_and_older_views_keep_theirs(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views_module, "CHUNK", 64)
+    monkeypatch.setattr(views_module, "SETS", 8)
+    rng = random.Random(seed)
+    truth = {uid: rng.randrange(4) for uid in sorted(rng.sample(range(1, 900), 400))}
+    seen = read_all(view(list(truth)), truth)
+    older: list[tuple[TheView, dict[int, int | None]]] = []
+    top = max(truth)
+    for step in range(2, 60):
+        gone = set(rng.sample(sorted(truth), min(len(truth), rng.choice((0, 0, 1, 30)))))
+        added = list(range(top + 1, top + 1 + rng.choice((0, 0, 2, 200 if step == 30 else 3))))
+        top += len(added)
+        left = [uid for uid in truth if uid not in gone]
+        some = (
+            left
+            if step % 10 == 0
+            else sorted(rng.sample(left, min(len(left), rng.choice((0, 1, 40)))))
+        )
+        if step % 4 == 1 and left:  # neighbours
+            at = rng.randrange(len(left))
+            some = left[at : at + 100]
+        alike = rng.randrange(1 << 62)
+        changed = {uid: alike if step % 2 else rng.randrange(600) for uid in some}
+        changed.update((uid, rng.randrange(3)) for uid in added)
+        truth = {uid: changed.get(uid, truth.get(uid, 0)) for uid in [*left, *added]}
+        older = [*older[-3:], (seen, flags_in(seen))]
+        seen = seen.changed(added, gone, step, grouped(changed))
+        assert flags_in(seen) == truth
+        assert all(flags_in(each) == then for each, then in older)
+        together: dict[int, list[int]] = {}
+        for flags, uids in seen.grouped(1, seen.size).items():
+            together[flags] = uids.tolist()
+        assert together == grouped(truth)
+
+
+def test_flags_of_what_came_unread_are_not_known() -> None:
+    seen = read_all(view([1, 2]), {1: 5, 2: 6})
+    after = seen.changed([3], (), 2)
+    assert flags_in(after) == {1: None, 2: None, 3: None}
+    assert flags_in(view([1, 2]).changed((), (), 2, {7: [1]})) == {1: None, 2: None}
+
+
+def test_flags_of_as_many_as_are_here_are_not_the_flags_of_all() -> None:
+    """What came is told with what changed: two of two, but one of them is new."""
+    seen = read_all(view([1, 2]), {1: 5, 2: 6})
+    assert flags_in(seen.changed([3], (), 2, {7: [2, 3]})) == {1: 5, 2: 7, 3: 7}
+
+
+def test_sets_of_flags_that_occur_no_more_are_forgotten() -> None:
+    uids = list(range(1, 50))
+    seen = read_all(view(uids), dict.fromkeys(uids, 0))
+    for step in range(1, 5 * SETS):
+        seen = seen.changed((), (), step, {step: [1 + step % 49]})
+    (run,) = seen.runs(1, 49)
+    assert len(run.sets) <= SETS + 1
+    assert flags_in(seen)[1 + (5 * SETS - 1) % 49] == 5 * SETS - 1
 
 
 # --- pieces --------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from postroom.core.clock import Instant
 from postroom.core.errors import NotAllowed
 from postroom.domain.directory import people
@@ -11,6 +13,9 @@ from postroom.domain.mailboxes.messages import Pick
 from postroom.store import journal
 from postroom.store.sql import Tx
 from postroom.store.units import UNIT_ROWS
+
+TOMBSTONES_MOST: Final = 100_000
+"""Tombstones that an account keeps; the oldest go first."""
 
 
 def empty_doomed(tx: Tx, now: Instant, retention: int) -> bool:
@@ -51,18 +56,34 @@ def forget_expired(tx: Tx, now: Instant) -> int:
 
 
 def forget_tombstones(tx: Tx, before: Instant) -> int:
-    """Raise the floor of accounts whose tombstones are old; returns how many accounts.
+    """Raise the floor of accounts whose tombstones are old, or whose are too many; returns how
+    many accounts. Call it again until that is none.
 
     Below its floor a client resynchronises in full, so the floor rises in the same unit.
     """
     floors: dict[int, int] = {}
     for account, modseq in tx.all(tables.OLD_TOMBSTONES, before=before, limit=UNIT_ROWS):
         floors[account] = max(modseq, floors.get(account, 0))
+    if not floors:
+        floors = _crowded(tx)
     begin_all(tx, floors)
     for account, floor in floors.items():
         tx.run(tables.RAISE_FLOOR, account=account, floor=floor)
-        tx.run(tables.PRUNE_TOMBSTONES, account=account, floor=floor)
+        gone = tx.run(tables.PRUNE_TOMBSTONES, account=account, floor=floor)
+        tx.run(tables.COUNT_TOMBSTONES, account=account, more=-gone)
     return len(floors)
+
+
+def _crowded(tx: Tx) -> dict[int, int]:
+    """The account with the most tombstones, if those are too many, and a floor that takes a piece
+    of what is too much: a unit's rows, and what its last change has beyond them."""
+    row = tx.one(tables.CROWDED, most=TOMBSTONES_MOST)
+    if row is None:
+        return {}
+    account, held = row
+    last = min(held - TOMBSTONES_MOST, UNIT_ROWS) - 1
+    found = tx.one(tables.NTH_TOMBSTONE, account=account, n=last)
+    return {account: found[0]} if found is not None else {}
 
 
 def empty_gone(tx: Tx, account: int, now: Instant) -> bool:
@@ -70,13 +91,13 @@ def empty_gone(tx: Tx, account: int, now: Instant) -> bool:
 
     Nothing of it becomes recoverable: who deletes an account wants it erased. The last piece is
     the account itself; to call this again after it does nothing. Raises NotAllowed for an
-    account that was not deleted.
+    account that was not deleted, or that can still be brought back.
     """
     change = begin_all(tx, (account,)).get(account)
     if change is None:
         return False
-    if not people.is_gone(tx, account):
-        raise NotAllowed("This account was not deleted")
+    if not people.begin_erasing(tx, account, now):
+        raise NotAllowed("This account was not deleted, or can be brought back")
     left = UNIT_ROWS
     while left > 0 and (row := tx.one(tables.PLACED_BOX, account=account)) is not None:
         uids = [r[0] for r in tx.all(tables.FIRST_UIDS, mailbox=row[0], limit=left)]

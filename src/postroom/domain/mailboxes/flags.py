@@ -82,6 +82,17 @@ class Registry:
         return tuple(name for bit, name in self._names if bits & bit)
 
 
+_SYSTEM_ONLY: Final = Registry(())
+
+
+def known_bits(tx: Tx, account: int, flags: Iterable[str]) -> int:
+    """The set of those of `flags` that have a bit in the account."""
+    wanted = list(flags)
+    if all(flag.lower() in _FOLDED for flag in wanted):
+        return _SYSTEM_ONLY.known(wanted)
+    return registry(tx, account).known(wanted)
+
+
 @lru_cache(maxsize=4096)
 def _registry(rows: tuple[tuple[int, str], ...]) -> Registry:
     return Registry(rows)
@@ -99,6 +110,8 @@ def bits_for(tx: Tx, account: int, flags: Iterable[str]) -> int:
     the registry is full (RFC 5530 §3, LIMIT).
     """
     wanted = list(flags)
+    if all(flag.lower() in _FOLDED for flag in wanted):
+        return _SYSTEM_ONLY.known(wanted)  # the same in every account
     known = registry(tx, account)
     missing = known.missing(wanted)
     if missing:

@@ -297,6 +297,7 @@ def delete(tx: Tx, account: int, path: str, now: Instant, actor: int) -> Mailbox
         key=box.id,
         now=now,
     )
+    tx.run(tables.COUNT_TOMBSTONES, account=change.account, more=1)
     change.touch(Type.MAILBOX | Type.EMAIL)
     before = {"box": box.id, "parent": box.parent, "name": box.name, "role": box.role}
     change.end(tx, now, actor, "mailbox.delete", before)

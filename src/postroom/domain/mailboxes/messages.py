@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 from postroom.core.clock import Instant
@@ -242,14 +243,26 @@ class FlagChange:
     replace: bool = False  # clear all that `add` does not name
 
 
+Groups = tuple[tuple[int, Sequence[int]], ...]
+"""Flag sets, each with the UIDs that have it, ascending."""
+
+
 @dataclass(frozen=True, slots=True)
 class Flagged:
     """What a flag change did: groups of UIDs by their new flags, and who was passed over."""
 
     modseq: int
-    groups: tuple[tuple[int, tuple[int, ...]], ...]  # new flags, changed UIDs ascending
-    same: tuple[tuple[int, tuple[int, ...]], ...]  # flags, UIDs that had them already
+    groups: Groups  # new flags, changed UIDs
+    same: Groups  # flags, UIDs that had them already
     failed: tuple[int, ...]  # changed after `unchanged_since`: RFC 7162 §3.1.3
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The flags of all picked messages as they were when their mailbox was at `modseq`."""
+
+    modseq: int
+    groups: Groups
 
 
 def set_flags(
@@ -262,53 +275,109 @@ def set_flags(
     actor: int,
     *,
     unchanged_since: int | None = None,
+    known: Known | None = None,
 ) -> Flagged:
-    """Change flags of the picked messages: as many statements as flag combinations.
+    """Change flags of the picked messages, in one statement; who has them already is left alone.
 
-    Raises NotFound, LimitReached if a keyword does not fit any more, Malformed.
+    `known` saves the look at the old flags, if the mailbox has not changed since. Raises
+    NotFound, LimitReached if a keyword does not fit any more, Malformed.
     """
     change = begin(tx, account)
-    _own(tx, account, box_id)
+    box = _own(tx, account, box_id)
+    return change_flags(
+        tx, change, box, pick, wanted, now, actor, unchanged_since=unchanged_since, known=known
+    )
+
+
+def change_flags(
+    tx: Tx,
+    change: Change,
+    box: Mailbox,
+    pick: Pick,
+    wanted: FlagChange,
+    now: Instant,
+    actor: int,
+    *,
+    unchanged_since: int | None = None,
+    known: Known | None = None,
+) -> Flagged:
+    """`set_flags` as the whole of a change that the caller began, in a mailbox that it read since;
+    ends the change."""
+    account, box_id = change.account, box.id
     add = bits.bits_for(tx, account, wanted.add)
-    remove = ~add if wanted.replace else bits.registry(tx, account).known(wanted.remove)
-    params = pick.params(box_id)
+    remove = ~add if wanted.replace else bits.known_bits(tx, account, wanted.remove)
     limit = change.modseq if unchanged_since is None else unchanged_since
     failed: tuple[int, ...] = ()
     if unchanged_since is not None:
-        late = tx.all(pick.on(tables.LATER_CHANGED), **params, unchanged_since=limit)
+        late = tx.all(pick.on(tables.LATER_CHANGED), **pick.params(box_id), unchanged_since=limit)
         failed = tuple(row[0] for row in late)
-    groups: list[tuple[int, tuple[int, ...]]] = []
-    same: list[tuple[int, tuple[int, ...]]] = []
+    if known is not None and known.modseq == box.modseq and unchanged_since is None:
+        before = known.groups
+    else:
+        before = _grouped(tx, box_id, pick, limit)
+    groups: list[tuple[int, Sequence[int]]] = []
+    same: list[tuple[int, Sequence[int]]] = []
     was: list[tuple[int, str]] = []
     unseen = deleted = 0
-    for old, listed, count in tx.all(
-        pick.on(tables.GROUPED_FLAGS), **params, unchanged_since=limit
-    ):
-        uids = tuple(sorted(map(int, listed.split(","))))
+    for old, uids in before:
         new = (old & ~remove) | add
         if new == old:
             same.append((old, uids))
             continue
-        # Only one group may be contiguous; with several, the list keeps them apart. `flags`
-        # in the statement does too, so a group that was changed is not met again.
-        chosen = pick if not failed else Pick.of(uids)
-        tx.run(
-            chosen.on(tables.SET_FLAGS),
-            **chosen.params(box_id),
-            old=old,
-            flags=new,
-            modseq=change.modseq,
-        )
-        unseen += count * (int(not new & bits.SEEN) - int(not old & bits.SEEN))
-        deleted += count * (int(bool(new & bits.DELETED)) - int(bool(old & bits.DELETED)))
+        unseen += len(uids) * (int(not new & bits.SEEN) - int(not old & bits.SEEN))
+        deleted += len(uids) * (int(bool(new & bits.DELETED)) - int(bool(old & bits.DELETED)))
         groups.append((new, uids))
         was.append((old, compressed(uids)))
     if groups:
+        _change_flags(tx, box_id, pick, groups, ~remove, add, change.modseq, limit)
         _count(tx, change, box_id, unseen=unseen, deleted=deleted)
         change.touch(Type.EMAIL | (Type.MAILBOX if unseen or deleted else Type(0)))
     change.end(tx, now, actor, "flags", {"box": box_id, "was": was})
     reached = change.modseq if groups else change.modseq - 1
     return Flagged(reached, tuple(groups), tuple(same), failed)
+
+
+def _grouped(tx: Tx, box_id: int, pick: Pick, limit: int) -> Groups:
+    """The picked messages by their flags, but for those that changed after `limit`."""
+    rows = tx.all(pick.on(tables.GROUPED_FLAGS), **pick.params(box_id), unchanged_since=limit)
+    return tuple((old, tuple(sorted(map(int, listed.split(","))))) for old, listed in rows)
+
+
+def _change_flags(
+    tx: Tx,
+    box_id: int,
+    pick: Pick,
+    groups: Sequence[tuple[int, Sequence[int]]],
+    keep: int,
+    add: int,
+    modseq: int,
+    limit: int,
+) -> None:
+    """The rows of those that change, and the log of changes."""
+    changed: Sequence[int] = groups[0][1]
+    if len(groups) > 1:
+        changed = sorted(chain.from_iterable(uids for _, uids in groups))
+    if len(changed) <= FEW:
+        pick = Pick.of(changed)  # the others of a large choice need not be looked at again
+    tx.run(
+        pick.on(tables.SET_FLAGS),
+        **pick.params(box_id),
+        keep=keep,
+        add=add,
+        modseq=modseq,
+        unchanged_since=limit,
+    )
+    tx.run(
+        tables.MARK_BLOCKS, mailbox=box_id, blocks=[(n,) for n in _blocks(changed)], modseq=modseq
+    )
+
+
+def _blocks(uids: Sequence[int]) -> Sequence[int]:
+    """The blocks in which ascending UIDs lie, ascending."""
+    first, last = uids[0] // tables.BLOCK, uids[-1] // tables.BLOCK
+    if uids[-1] - uids[0] == len(uids) - 1:
+        return range(first, last + 1)
+    return sorted({uid // tables.BLOCK for uid in uids})
 
 
 def compressed(uids: Sequence[int]) -> str:
@@ -440,13 +509,14 @@ def move(
 
 def remove(tx: Tx, change: Change, box_id: int, pick: Pick, now: Instant) -> None:
     """Take placements away within a change: tombstones, counters, quota."""
-    tx.run(
+    buried = tx.run(
         pick.on(tables.TO_TOMBSTONES),
         **pick.params(box_id),
         account=change.account,
         modseq=change.modseq,
         now=now,
     )
+    tx.run(tables.COUNT_TOMBSTONES, account=change.account, more=buried)
     erase(tx, change, box_id, pick)
 
 
@@ -454,8 +524,17 @@ def erase(tx: Tx, change: Change, box_id: int, pick: Pick) -> None:
     """`remove` without tombstones: where no client will ask again."""
     total, unseen, deleted, size = _counted(tx, box_id, pick)
     tx.run(pick.on(tables.REMOVE_PLACEMENTS), **pick.params(box_id))
+    blocks = _block_pick(pick)
+    tx.run(blocks.on(tables.FORGET_BLOCKS), **blocks.params(box_id))
     _count(tx, change, box_id, total=-total, unseen=-unseen, deleted=-deleted, size=-size)
     change.touch(Type.EMAIL | Type.MAILBOX, octets=-size, messages=-total)
+
+
+def _block_pick(pick: Pick) -> Pick:
+    """The blocks of the log in which picked UIDs lie."""
+    if pick.uids is not None:
+        return Pick.of(_blocks(pick.uids))
+    return Pick(pick.first // tables.BLOCK, pick.last // tables.BLOCK)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -64,6 +64,12 @@ def uids(tx: Tx, box: int) -> array.array[int]:
     return array.array("I", [row[0] for row in tx.all(tables.UIDS, mailbox=box)])
 
 
+def modseq(tx: Tx, box: int) -> int | None:
+    """The modseq of the last change of a mailbox's content; None if it is gone."""
+    row = tx.one(tables.MAILBOX_MODSEQ, id=box)
+    return int(row[0]) if row is not None else None
+
+
 def first_unseen(tx: Tx, box: int) -> int | None:
     """The lowest UID without \\Seen, if there is one."""
     row = tx.one(tables.FIRST_UNSEEN, mailbox=box)
@@ -92,7 +98,7 @@ def changes(tx: Tx, box: int, since: int) -> Changes:
     vanished = tx.all(tables.VANISHED, account=mailbox.account, mailbox=box, since=since)
     return Changes(
         mailbox,
-        tuple(changed),
+        tuple(sorted(changed)),
         tuple(row[0] for row in vanished),
     )
 
@@ -133,6 +139,11 @@ def flags(tx: Tx, box: int, pick: Pick, limit: int = ALL) -> list[tuple[int, int
     return tx.all(pick.on(tables.FLAGS), **pick.params(box), limit=limit)
 
 
+def flag_sets(tx: Tx, box: int, first: int, last: int) -> list[tuple[int, int]]:
+    """(uid, flags) of all messages from `first` to `last`, ascending."""
+    return tx.all(tables.FLAG_SETS, mailbox=box, first=first, last=last)
+
+
 def brief(tx: Tx, box: int, pick: Pick, limit: int = ALL) -> list[Brief]:
     """Placements of the picked messages, ascending, at most `limit`."""
     make: Callable[[tuple[int, ...]], Brief] = Brief._make
@@ -144,9 +155,26 @@ def brief_rows(tx: Tx, box: int, pick: Pick, limit: int = ALL) -> list[Row]:
     return tx.all(pick.on(tables.BRIEF), **pick.params(box), limit=limit)
 
 
+def whole_rows(tx: Tx, box: int, pick: Pick) -> list[Row]:
+    """Rows in the shape of `Brief`, and the content of those that lie in one row of raw octets,
+    else None. For few: all of it is in memory."""
+    return tx.all(pick.on(tables.WHOLE), **pick.params(box))
+
+
 def meta_rows(tx: Tx, box: int, pick: Pick, limit: int = ALL) -> list[Row]:
     """Rows in the shape of `Full` up to its structure: what a listing asks for."""
     return tx.all(pick.on(tables.META), **pick.params(box), limit=limit)
+
+
+def listed_rows(tx: Tx, box: int, pick: Pick) -> list[Row]:
+    """(uid, size, received_at, envelope, structure, version of their maker): what a listing tells
+    that never changes."""
+    return tx.all(pick.on(tables.LISTED), **pick.params(box))
+
+
+def placed_rows(tx: Tx, box: int, pick: Pick) -> list[Row]:
+    """(uid, size, received_at): `listed_rows` of what was not parsed."""
+    return tx.all(pick.on(tables.PLACED), **pick.params(box))
 
 
 def full_rows(tx: Tx, box: int, pick: Pick, limit: int = ALL) -> list[Row]:
@@ -183,6 +211,59 @@ def searched(tx: Tx, box: int, pick: Pick) -> list[Searched]:
     return [make(row) for row in tx.all(pick.on(tables.SEARCHED), **pick.params(box))]
 
 
+def subjects(tx: Tx, box: int, first: int, last: int) -> list[tuple[int, str | None, int | None]]:
+    """(uid, subject, version of its maker) from `first` to `last`, ascending; None where the parse
+    is missing."""
+    return tx.all(tables.SUBJECTS, mailbox=box, first=first, last=last)
+
+
+def sort_keys(
+    tx: Tx, box: int, key: str, first: int, last: int
+) -> list[tuple[int, int | str | None, int | None]]:
+    """(uid, sort key, version of its maker) from `first` to `last`, ascending. `key` is one of
+    RFC 5256 §3: a number or a text; both are None where the parse is missing, but for a DATE, which
+    is the arrival then (RFC 5256 §2.2)."""
+    return tx.all(tables.SORTED_BY[key], mailbox=box, first=first, last=last)
+
+
+class ToJoin(NamedTuple):
+    """What THREAD asks of a message's parse; without a version the parse is missing, and so is
+    all of it but the arrival in the place of the sent date."""
+
+    uid: int
+    blob: int
+    header_size: int
+    message_id: bytes | None
+    subject: str
+    sent: int
+    version: int | None
+
+
+def to_join(tx: Tx, box: int, first: int, last: int) -> list[ToJoin]:
+    """What joins the messages from `first` to `last` to others, ascending."""
+    rows = tx.all(tables.TO_JOIN, mailbox=box, first=first, last=last)
+    return [ToJoin._make(row) for row in rows]
+
+
+def parts(tx: Tx, wanted: Sequence[tuple[int, int, int]]) -> list[bytes | None]:
+    """Parts of several contents by (blob, start, length): all by one statement.
+
+    None where the content is not kept as one row of raw octets or is shorter: `Blobs.read` has
+    it, or says what is wrong.
+    """
+    asked = [(n, blob, start + 1, length) for n, (blob, start, length) in enumerate(wanted)]
+    found: list[bytes | None] = [None] * len(asked)
+    for n, data in tx.all(tables.PARTS, wanted=asked):
+        if data is not None and len(data) == asked[n][3]:
+            found[n] = data
+    return found
+
+
+def digests(tx: Tx, box: int, first: int, limit: int) -> list[tuple[int, bytes]]:
+    """(uid, SHA-256 of the content) from UID `first` on, ascending, at most `limit`."""
+    return tx.all(tables.DIGESTS, mailbox=box, first=first, limit=limit)
+
+
 def threads_of(tx: Tx, messages: list[int]) -> dict[int, int]:
     """THREADID by EMAILID. RFC 8474 §5.2."""
     return dict(tx.all(tables.THREADS_OF, ids=messages))
@@ -213,6 +294,12 @@ def recent_floors(tx: Tx, boxes: list[int]) -> dict[int, int]:
 def count_from(tx: Tx, box: int, first: int) -> int:
     """How many messages have a UID of at least `first`."""
     row = tx.one(tables.COUNT_FROM, mailbox=box, first=first)
+    return int(row[0]) if row is not None else 0
+
+
+def deleted_size(tx: Tx, box: int) -> int:
+    """Octets of the messages that are flagged \\Deleted: RFC 9208 §4.1.4. Walks the mailbox."""
+    row = tx.one(tables.DELETED_SIZE, mailbox=box)
     return int(row[0]) if row is not None else 0
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
 
 from postroom.store.schema import BYTES, INT, MAIL, STATE, TEXT, column, narrow, wide
@@ -89,8 +91,23 @@ PLACEMENT = narrow(
     column("created_modseq", INT),
     column("changed_modseq", INT),
     column("saved_at", INT),  # RFC 8514
-    Index("placement_changed", "mailbox", "changed_modseq"),
     Index("placement_message", "message"),
+)
+
+BLOCK: Final = 64
+"""UIDs of one block, whose last change of flags is remembered."""
+
+# The log of changed flags, by blocks: an index on each placement's modseq would cost a change of
+# 10,000 flags three times what it costs without. At most one row for 64 UIDs, so it needs no
+# pruning; who asks for changes looks through the blocks that changed. New messages need no row:
+# UIDs and modseqs rise together.
+FLAG_BLOCK = narrow(
+    "flag_block",
+    MAIL,
+    column("mailbox", INT, ForeignKey("mailbox.id", ondelete="CASCADE"), primary_key=True),
+    column("block", INT, primary_key=True),  # uid / BLOCK
+    column("modseq", INT),  # of the last change of flags among its messages
+    Index("flag_block_changed", "mailbox", "modseq"),
 )
 
 KEYWORD = narrow(
@@ -121,6 +138,16 @@ TOMBSTONE = narrow(
     column("key", INT, primary_key=True),  # uid or id
     column("at", INT),
     Index("tombstone_at", "at"),
+    Index("tombstone_modseq", "account", "modseq"),
+)
+
+# How many tombstones an account has, so that who has too many is found without a count of all.
+TOMBSTONE_COUNT = narrow(
+    "tombstone_count",
+    MAIL,
+    column("account", INT, ForeignKey("account.id", ondelete="CASCADE"), primary_key=True),
+    column("held", INT),
+    Index("tombstone_count_held", "held"),
 )
 
 RECOVERABLE = narrow(
@@ -143,6 +170,16 @@ RECENT = narrow(
     STATE,
     column("mailbox", INT, primary_key=True),
     column("floor", INT),  # UIDs from here on no session has been told of: RFC 3501 §2.3.2
+)
+
+# One POP3 session has a maildrop for itself: RFC 1939 §4. A row is one that lives.
+MAILDROP = narrow(
+    "maildrop",
+    STATE,
+    column("mailbox", INT, primary_key=True),
+    column("session", INT),  # its id, by which it alone can keep and free the maildrop
+    column("holder", INT),  # the worker that it lives in
+    column("lease", INT),  # until when
 )
 
 # --- the account and its change log -----------------------------------------------------------
@@ -170,6 +207,7 @@ _MAILBOX = """id, account, parent, name, role, subscribed, uidvalidity, uidnext,
     unseen, deleted, size, created_modseq, changed_modseq"""
 TREE = sql(f"SELECT {_MAILBOX} FROM mailbox WHERE account = :account AND doomed = 0")
 MAILBOX_ROW = sql(f"SELECT {_MAILBOX} FROM mailbox WHERE id = :id AND doomed = 0")
+MAILBOX_MODSEQ = sql("SELECT modseq FROM mailbox WHERE id = :id AND doomed = 0")
 BY_ROLE = sql(f"""
     SELECT {_MAILBOX} FROM mailbox WHERE account = :account AND role = :role AND doomed = 0
 """)
@@ -217,9 +255,9 @@ class Picking:
 
     __slots__ = ("by_list", "by_range")
 
-    def __init__(self, source: str) -> None:
-        self.by_range = sql(source.replace("<pick>", "uid BETWEEN :first AND :last"))
-        self.by_list = sql(source.replace("<pick>", "uid IN {uids}"))
+    def __init__(self, source: str, column: str = "uid") -> None:
+        self.by_range = sql(source.replace("<pick>", f"{column} BETWEEN :first AND :last"))
+        self.by_list = sql(source.replace("<pick>", f"{column} IN {{uids}}"))
 
 
 INSERT_MESSAGE = sql("""
@@ -281,9 +319,18 @@ UIDS_CREATED = sql("""
     SELECT uid FROM placement
     WHERE mailbox = :mailbox AND uid >= :first ORDER BY uid
 """)
-FLAGS_CHANGED = sql("""
+# Whatever came after `since` lies above all that was there then; of the rest, the blocks say where
+# to look. CROSS JOIN: blocks first. Not in order: the few rows are sorted by who asks.
+FLAGS_CHANGED = sql(f"""
     SELECT uid, flags, changed_modseq FROM placement
-    WHERE mailbox = :mailbox AND changed_modseq > :since ORDER BY uid
+    WHERE mailbox = :mailbox AND uid > coalesce((
+        SELECT uid FROM placement WHERE mailbox = :mailbox AND created_modseq <= :since
+        ORDER BY uid DESC LIMIT 1), 0)
+    UNION ALL
+    SELECT p.uid, p.flags, p.changed_modseq FROM flag_block b CROSS JOIN placement p
+    WHERE b.mailbox = :mailbox AND b.modseq > :since AND p.mailbox = :mailbox
+        AND p.uid BETWEEN b.block * {BLOCK} AND b.block * {BLOCK} + {BLOCK - 1}
+        AND p.changed_modseq > :since AND p.created_modseq <= :since
 """)
 VANISHED = sql("""
     SELECT key FROM tombstone
@@ -294,6 +341,10 @@ FLAGS = Picking("""
     SELECT uid, flags, changed_modseq FROM placement WHERE mailbox = :mailbox AND <pick>
     ORDER BY uid LIMIT :limit
 """)
+FLAG_SETS = sql("""
+    SELECT uid, flags FROM placement WHERE mailbox = :mailbox AND uid BETWEEN :first AND :last
+    ORDER BY uid
+""")
 _BRIEF = "p.uid, p.flags, p.changed_modseq, p.size, p.received_at, p.saved_at, p.message, p.blob"
 BRIEF = Picking(f"""
     SELECT {_BRIEF} FROM placement p WHERE p.mailbox = :mailbox AND <pick> ORDER BY uid LIMIT :limit
@@ -301,6 +352,16 @@ BRIEF = Picking(f"""
 META = Picking(f"""
     SELECT {_BRIEF}, d.envelope, d.structure FROM placement p JOIN parsed d ON d.blob = p.blob
     WHERE p.mailbox = :mailbox AND <pick> ORDER BY uid LIMIT :limit
+""")
+PLACED = Picking("""
+    SELECT uid, size, received_at FROM placement
+    WHERE mailbox = :mailbox AND <pick> ORDER BY uid
+""")
+# What most listings tell and what never changes.
+LISTED = Picking("""
+    SELECT p.uid, p.size, p.received_at, d.envelope, d.structure, d.version
+    FROM placement p JOIN parsed d ON d.blob = p.blob
+    WHERE p.mailbox = :mailbox AND <pick> ORDER BY uid
 """)
 FULL = Picking(f"""
     SELECT {_BRIEF}, d.envelope, d.structure, d.layout, d.header_size, d.preview
@@ -313,9 +374,58 @@ SEARCHED = Picking(f"""
     FROM placement p LEFT JOIN parsed d ON d.blob = p.blob
     WHERE p.mailbox = :mailbox AND <pick> ORDER BY uid
 """)
+SUBJECTS = sql("""
+    SELECT p.uid, d.subject, d.version FROM placement p LEFT JOIN parsed d ON d.blob = p.blob
+    WHERE p.mailbox = :mailbox AND p.uid BETWEEN :first AND :last ORDER BY p.uid
+""")
+
+
+def _sorted_by(column: str) -> Statement:
+    return sql(f"""
+        SELECT p.uid, {column}, d.version FROM placement p LEFT JOIN parsed d ON d.blob = p.blob
+        WHERE p.mailbox = :mailbox AND p.uid BETWEEN :first AND :last ORDER BY p.uid
+    """)
+
+
+# By the keys of RFC 5256 §3; a message whose parse is missing is still a row.
+SORTED_BY: Final = {
+    "ARRIVAL": _sorted_by("p.received_at"),
+    "CC": _sorted_by("d.sort_cc"),
+    "DATE": _sorted_by("coalesce(d.sent_at, p.received_at)"),
+    "FROM": _sorted_by("d.sort_from"),
+    "SIZE": _sorted_by("p.size"),
+    "SUBJECT": _sorted_by("d.subject_base"),
+    "TO": _sorted_by("d.sort_to"),
+}
+TO_JOIN = sql("""
+    SELECT p.uid, p.blob, d.header_size, d.message_id, d.subject,
+        coalesce(d.sent_at, p.received_at), d.version
+    FROM placement p LEFT JOIN parsed d ON d.blob = p.blob
+    WHERE p.mailbox = :mailbox AND p.uid BETWEEN :first AND :last ORDER BY p.uid
+""")
+# With the content, where that lies in its row as it is.
+WHOLE = Picking(f"""
+    SELECT {_BRIEF}, CASE WHEN b.place = 0 AND (b.frames IS NULL OR length(b.frames) = 0)
+        THEN b.data END
+    FROM placement p JOIN blob b ON b.id = p.blob
+    WHERE p.mailbox = :mailbox AND <pick> ORDER BY uid
+""")
+# Parts of several contents; NULL where the content does not lie in its row as it is.
+PARTS = sql("""
+    SELECT n, CASE WHEN b.place = 0 AND (b.frames IS NULL OR length(b.frames) = 0)
+        THEN substr(b.data, CAST(first AS integer), CAST(octets AS integer)) END
+    FROM {wanted(n,part,first,octets)} JOIN blob b ON b.id = part ORDER BY n
+""")
+DIGESTS = sql("""
+    SELECT p.uid, b.sha256 FROM placement p JOIN blob b ON b.id = p.blob
+    WHERE p.mailbox = :mailbox AND p.uid >= :first ORDER BY p.uid LIMIT :limit
+""")
 THREADS_OF = sql("SELECT id, thread FROM message WHERE id IN {ids}")
 FIRST_UNSEEN = sql("""
     SELECT uid FROM placement WHERE mailbox = :mailbox AND (flags & 1) = 0 ORDER BY uid LIMIT 1
+""")
+DELETED_SIZE = sql("""
+    SELECT coalesce(sum(size), 0) FROM placement WHERE mailbox = :mailbox AND (flags & 8) <> 0
 """)
 COUNT_FROM = sql("SELECT count(*) FROM placement WHERE mailbox = :mailbox AND uid >= :first")
 UIDS_FLAGGED = sql("""
@@ -329,7 +439,7 @@ COUNTED = Picking("""
 """)
 # Old flags in groups: a unit's work follows the number of flag combinations, not of messages.
 GROUPED_FLAGS = Picking("""
-    SELECT flags, string_agg(CAST(uid AS text), ','), count(*) FROM placement
+    SELECT flags, string_agg(CAST(uid AS text), ',') FROM placement
     WHERE mailbox = :mailbox AND <pick> AND changed_modseq <= :unchanged_since
     GROUP BY flags
 """)
@@ -338,9 +448,24 @@ LATER_CHANGED = Picking("""
     WHERE mailbox = :mailbox AND <pick> AND changed_modseq > :unchanged_since ORDER BY uid
 """)
 SET_FLAGS = Picking("""
-    UPDATE placement SET flags = :flags, changed_modseq = :modseq
-    WHERE mailbox = :mailbox AND flags = :old AND <pick>
+    UPDATE placement SET flags = (flags & :keep) | :add, changed_modseq = :modseq
+    WHERE mailbox = :mailbox AND <pick> AND flags <> ((flags & :keep) | :add)
+        AND changed_modseq <= :unchanged_since
 """)
+# WHERE: else SQLite takes ON for the join's.
+MARK_BLOCKS = sql("""
+    INSERT INTO flag_block (mailbox, block, modseq)
+    SELECT :mailbox, block, :modseq FROM {blocks(block)} WHERE block >= 0
+    ON CONFLICT (mailbox, block) DO UPDATE SET modseq = excluded.modseq
+""")
+FORGET_BLOCKS = Picking(
+    f"""
+    DELETE FROM flag_block WHERE mailbox = :mailbox AND <pick> AND NOT EXISTS (
+        SELECT 1 FROM placement p WHERE p.mailbox = flag_block.mailbox AND p.uid
+            BETWEEN flag_block.block * {BLOCK} AND flag_block.block * {BLOCK} + {BLOCK - 1})
+    """,
+    "block",
+)
 KEYWORDS = sql("SELECT bit, name FROM keyword WHERE account = :account ORDER BY bit")
 INSERT_KEYWORD = sql("INSERT INTO keyword (account, bit, name) VALUES (:account, :bit, :name)")
 
@@ -359,6 +484,10 @@ TO_TOMBSTONES = Picking("""
 ADD_TOMBSTONE = sql("""
     INSERT INTO tombstone (account, type, container, modseq, key, at)
     VALUES (:account, :type, :container, :modseq, :key, :now)
+""")
+COUNT_TOMBSTONES = sql("""
+    INSERT INTO tombstone_count (account, held) VALUES (:account, :more)
+    ON CONFLICT (account) DO UPDATE SET held = tombstone_count.held + excluded.held
 """)
 REMOVE_PLACEMENTS = Picking("DELETE FROM placement WHERE mailbox = :mailbox AND <pick>")
 EXPIRED_RECOVERABLE = sql("""
@@ -382,6 +511,12 @@ PRUNE_TOMBSTONES = sql("""
 """)
 RAISE_FLOOR = sql("""
     UPDATE account SET floor_modseq = :floor WHERE id = :account AND floor_modseq < :floor
+""")
+CROWDED = sql("""
+    SELECT account, held FROM tombstone_count WHERE held > :most ORDER BY held DESC LIMIT 1
+""")
+NTH_TOMBSTONE = sql("""
+    SELECT modseq FROM tombstone WHERE account = :account ORDER BY modseq LIMIT 1 OFFSET :n
 """)
 OLD_TOMBSTONES = sql("""
     SELECT account, modseq FROM tombstone WHERE at < :before ORDER BY at LIMIT :limit
@@ -410,6 +545,7 @@ ERASE = (
     _erasing("thread_ref", "account, reference, subject"),
     _erasing("keyword", "account, bit"),
     _erasing("tombstone", "account, type, container, modseq, key"),
+    _erasing("tombstone_count", "account"),
     _erasing("type_state", "account, type"),
 )
 
@@ -420,6 +556,32 @@ RECENT_FLOORS = sql("SELECT mailbox, floor FROM recent WHERE mailbox IN {ids}")
 RAISE_RECENT = sql("""
     INSERT INTO recent (mailbox, floor) VALUES (:mailbox, :floor)
     ON CONFLICT (mailbox) DO UPDATE SET floor = excluded.floor WHERE excluded.floor > recent.floor
+""")
+
+# --- maildrops: the lock (state), and what POP3 reads -------------------------------------------
+
+TAKE_MAILDROP = sql("""
+    INSERT INTO maildrop (mailbox, session, holder, lease)
+    VALUES (:mailbox, :session, :holder, :until)
+    ON CONFLICT (mailbox) DO UPDATE SET session = excluded.session, holder = excluded.holder,
+        lease = excluded.lease
+    WHERE maildrop.lease <= :now
+    RETURNING session
+""")
+MAILDROP_TAKEN = sql("SELECT 1 FROM maildrop WHERE mailbox = :mailbox AND lease > :now")
+KEEP_MAILDROPS = sql("""
+    UPDATE maildrop SET lease = :until WHERE session IN {sessions} RETURNING session
+""")
+FREE_MAILDROP = sql("DELETE FROM maildrop WHERE mailbox = :mailbox AND session = :session")
+FREE_MAILDROPS = sql("DELETE FROM maildrop WHERE holder = :holder")
+MAILDROP_ROWS = sql("""
+    SELECT uid, size FROM placement WHERE mailbox = :mailbox AND uid > :after
+    ORDER BY uid LIMIT :limit
+""")
+READ_BEFORE = sql("""
+    SELECT uid FROM placement
+    WHERE mailbox = :mailbox AND uid <= :last AND received_at < :before AND (flags & 1) = 1
+    ORDER BY uid LIMIT :limit
 """)
 
 # --- where a message lies, and checking ---------------------------------------------------------
@@ -501,4 +663,30 @@ UNPLACED = sql("""
     SELECT m.id FROM message m WHERE m.id IN {ids}
         AND NOT EXISTS (SELECT 1 FROM placement p WHERE p.message = m.id)
         AND NOT EXISTS (SELECT 1 FROM recoverable r WHERE r.message = m.id)
+""")
+
+# --- after a whole restore (domain.backup) ------------------------------------------------------
+
+RENUMBER_ACCOUNTS = sql("""
+    UPDATE account SET modseq = modseq + :modseqs, floor_modseq = modseq + :modseqs,
+        rights_epoch = rights_epoch + 1
+""")
+RENUMBER_MAILBOXES = sql("""
+    UPDATE mailbox SET uidnext = CASE WHEN uidnext < :most THEN uidnext + :uids ELSE uidnext END,
+        modseq = (SELECT a.modseq FROM account a WHERE a.id = mailbox.account),
+        changed_modseq = (SELECT a.modseq FROM account a WHERE a.id = mailbox.account)
+""")
+RENUMBER_TYPES = sql("""
+    UPDATE type_state SET modseq = (SELECT a.modseq FROM account a WHERE a.id = type_state.account)
+""")
+RENUMBER_PLACEMENTS = sql("""
+    UPDATE placement SET changed_modseq =
+        (SELECT b.modseq FROM mailbox b WHERE b.id = placement.mailbox)
+    WHERE mailbox IN {ids}
+""")
+RENUMBER_BLOCKS = sql(f"""
+    INSERT INTO flag_block (mailbox, block, modseq)
+    SELECT p.mailbox, p.uid / {BLOCK}, max(p.changed_modseq) FROM placement p
+    WHERE p.mailbox IN {{ids}} GROUP BY p.mailbox, p.uid / {BLOCK}
+    ON CONFLICT (mailbox, block) DO UPDATE SET modseq = excluded.modseq
 """)

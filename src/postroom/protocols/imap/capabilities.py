@@ -5,7 +5,10 @@ A capability stands here only if every command, item and code that it promises i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
+
+from postroom.wire.imap import SIGNED_IN as LIMITS
 
 ANY: Final = (
     "IMAP4rev1",  # RFC 3501
@@ -27,20 +30,32 @@ SIGNED_IN: Final = (
     "LIST-STATUS",  # RFC 5819
     "STATUS=SIZE",  # RFC 8438
     "ESEARCH",  # RFC 4731
+    "SEARCHRES",  # RFC 5182
     "WITHIN",  # RFC 5032
     "CONDSTORE",  # RFC 7162
     "OBJECTID",  # RFC 8474
     "MULTIAPPEND",  # RFC 3502
+    "QUOTA",  # RFC 9208
+    "QUOTA=RES-STORAGE",  # RFC 9208 §5.1
+    "QUOTA=RES-MESSAGE",  # RFC 9208 §5.2
+    f"APPENDLIMIT={LIMITS.append}",  # RFC 7889 §2
+    "PREVIEW",  # RFC 8970
+    "SAVEDATE",  # RFC 8514
+    "SORT",  # RFC 5256
+    "THREAD=ORDEREDSUBJECT",  # RFC 5256
+    "THREAD=REFERENCES",  # RFC 5256
+    "ESORT",  # RFC 5267 §3
+    "UNAUTHENTICATE",  # RFC 8437
 )
 
 
-def offered(*, encrypted: bool, signed_in: bool, starttls: bool) -> bytes:
-    """The capabilities in this state. Before TLS there is no signing in (RFC 8314 §3)."""
+def offered(mechanisms: Sequence[str], *, signed_in: bool, starttls: bool) -> bytes:
+    """The capabilities in this state. Before TLS there are no `mechanisms` (RFC 8314 §3)."""
     names = list(ANY)
     if signed_in:
         names += SIGNED_IN
-    elif encrypted:
-        names.append("AUTH=PLAIN")  # RFC 4616
+    elif mechanisms:
+        names += [f"AUTH={name}" for name in mechanisms]  # RFC 3501 §7.2.1
     else:
         if starttls:
             names.append("STARTTLS")  # RFC 3501 §6.2.1

@@ -1,63 +1,55 @@
-"""Rows of the store as FETCH responses: built from wire bytes kept at delivery, streamed.
+"""What one FETCH asks for, and rows of the store as its responses. RFC 3501 §7.4.2.
 
-What needs no content is rendered by one formatting operation for each message. Content is read
-by range, and a large literal goes out in slices while the peer reads. RFC 3501 §7.4.2.
+What needs no content is rendered by formatting operations over whole columns. Content is read by
+range: small parts of several messages by one statement, a large literal in slices while the peer
+reads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from time import gmtime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 
 from postroom.core.errors import ConnectionLost, Corrupt, MailError
 from postroom.core.ids import BLOB, MESSAGE, THREAD, external
+from postroom.domain.mailboxes import reading
 from postroom.formats import headers, mime
 from postroom.formats.bodystructure import body as body_without_extension
-from postroom.formats.layout import Layout
-from postroom.protocols.imap.session import Output, Session
+from postroom.formats.layout import Layout, What
+from postroom.protocols.imap.session import Output, Selected, Session
+from postroom.protocols.imap.view import Neighbours
+from postroom.store.blobs import Blobs
 from postroom.store.sql import Tx
 from postroom.wire.imap import (
     BadSyntax,
-    Fetch,
     FetchAttribute,
     FetchBinarySize,
     FetchBody,
     FetchItem,
     FetchPreview,
     Section,
-    literal,
     literal_header,
     quoted_or_literal,
 )
 
 SLICE: Final = 128 * 1024
-"""A literal larger than this is read and sent in slices of this: one frame of the store."""
+"""A literal larger than this is read and sent in slices of this: one frame of the store. As much
+of small parts is read at once."""
 
 Row = Sequence[Any]
-Column = Callable[[Sequence[Sequence[Any]]], Iterable[Any]]
-"""From the columns of some rows, the values of one item."""
 
 # Positions in the rows of reading.Brief and reading.Full.
 _UID, _FLAGS, _MODSEQ, _SIZE, _RECEIVED, _SAVED, _MESSAGE, _BLOB = range(8)
 _ENVELOPE, _STRUCTURE, _LAYOUT, _HEADER_SIZE, _PREVIEW = range(8, 13)
 
 _FROM_PARSE: Final = frozenset(
-    {
-        FetchAttribute.ENVELOPE,
-        FetchAttribute.BODYSTRUCTURE,
-        FetchAttribute.PREVIEW,
-        FetchAttribute.RFC822_HEADER,
-        FetchAttribute.RFC822_TEXT,
-    }
-)
-# The templates that the first three columns answer.
-_FLAGS_ALONE: Final = frozenset(
-    {b"UID %d FLAGS %b", b"FLAGS %b", b"FLAGS %b UID %d", b"UID %d", b"UID %d FLAGS %b MODSEQ (%d)"}
+    {FetchAttribute.ENVELOPE, FetchAttribute.BODYSTRUCTURE, FetchAttribute.PREVIEW}
 )
 _log: Final = structlog.get_logger("postroom.imap")
 _MONTHS: Final = b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
@@ -71,44 +63,220 @@ def internal_date(second: int) -> bytes:
     return b'"%2d-%b-%04d %02d:%02d:%02d +0000"' % (day, month_name, year, hour, minute, sec)
 
 
+# --- what is asked for -------------------------------------------------------------------------
+
+
+class Rows(NamedTuple):
+    """Rows by column, and what their messages' flags and threads are called."""
+
+    columns: Sequence[Sequence[Any]]
+    selected: Selected
+    threads: Mapping[int, int]
+
+
+Column = Callable[[Rows], Iterable[Any]]
+"""From rows, the values of one item."""
+
+_COLUMNS: Final[dict[FetchItem, tuple[bytes, Column]]] = {
+    FetchAttribute.UID: (b"UID %d", lambda r: r.columns[_UID]),
+    FetchAttribute.FLAGS: (
+        b"FLAGS %b",
+        lambda r: r.selected.flags_column(r.columns[_FLAGS], r.columns[_UID]),
+    ),
+    FetchAttribute.INTERNALDATE: (
+        b"INTERNALDATE %b",
+        lambda r: map(_date, r.columns[_RECEIVED]),
+    ),
+    FetchAttribute.RFC822_SIZE: (b"RFC822.SIZE %d", lambda r: r.columns[_SIZE]),
+    FetchAttribute.ENVELOPE: (b"ENVELOPE %b", lambda r: r.columns[_ENVELOPE]),
+    FetchAttribute.BODYSTRUCTURE: (b"BODYSTRUCTURE %b", lambda r: r.columns[_STRUCTURE]),
+    FetchAttribute.MODSEQ: (b"MODSEQ (%d)", lambda r: r.columns[_MODSEQ]),
+    FetchAttribute.EMAILID: (b"EMAILID (%b)", lambda r: map(_email_id, r.columns[_MESSAGE])),
+    FetchAttribute.THREADID: (
+        b"THREADID (%b)",
+        lambda r: [_thread_id(r.threads[each]) for each in r.columns[_MESSAGE]],
+    ),
+    FetchAttribute.SAVEDATE: (b"SAVEDATE %b", lambda r: map(_date, r.columns[_SAVED])),
+    FetchAttribute.PREVIEW: (b"PREVIEW %b", lambda r: map(_preview, r.columns[_PREVIEW])),
+}
+
+# Of these, what never changes, from the rows of reading.listed_rows.
+_STILL: Final[dict[FetchItem, Callable[[Sequence[Sequence[Any]]], Iterable[Any]]]] = {
+    FetchAttribute.RFC822_SIZE: lambda columns: columns[1],
+    FetchAttribute.INTERNALDATE: lambda columns: map(_date, columns[2]),
+    FetchAttribute.ENVELOPE: lambda columns: columns[3],
+    FetchAttribute.BODYSTRUCTURE: lambda columns: columns[4],
+}
+_VIEWED: Final = frozenset({FetchAttribute.UID, FetchAttribute.FLAGS})
+
+
+class Body(NamedTuple):
+    """An item that is made of octets of the message."""
+
+    label: bytes
+    wanted: FetchBody | None  # None: BODY, the structure, which is made anew
+    marks: bool  # reading it sets \\Seen
+
+    @property
+    def is_all(self) -> bool:
+        """It needs no more than the whole content."""
+        wanted = self.wanted
+        return wanted is None or (wanted.section is Section.ALL and not wanted.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How the responses to one list of items are made, whoever asks and whatever is there."""
+
+    items: bytes  # a template of those that need no content
+    columns: tuple[Column, ...]
+    bodies: tuple[Body, ...]
+    asked: frozenset[FetchItem]
+    viewed: tuple[FetchItem, ...] | None
+    """The items that the view answers, if all others never change; else None."""
+    still: tuple[FetchItem, ...]  # those others
+    still_items: bytes  # their template
+    line: bytes  # of such a response: number, what the view answers, the text of the others
+    whole: bytes  # the same with a value for each of the others
+
+    @property
+    def needs_parse(self) -> bool:
+        """Something that was parsed at delivery is told, or says where the content is."""
+        return bool(self.asked & _FROM_PARSE) or not all(body.is_all for body in self.bodies)
+
+    @property
+    def needs_all_parsed(self) -> bool:
+        """More than envelope and structure."""
+        return FetchAttribute.PREVIEW in self.asked or (bool(self.bodies) and self.needs_parse)
+
+    @property
+    def marks(self) -> bool:
+        """Reading it sets \\Seen."""
+        return any(body.marks for body in self.bodies)
+
+
+@lru_cache(maxsize=512)
+def planned(asked: tuple[FetchItem, ...], *, uid: bool, modseq: bool) -> Plan:
+    """Decide once how the items are answered. Raises BadSyntax for BINARY.
+
+    `uid`: it is UID FETCH; `modseq`: CHANGEDSINCE was given.
+    """
+    items = list(asked)
+    if any(_is_binary(item) for item in items):
+        raise BadSyntax("BINARY is not offered")  # RFC 3516
+    if uid and FetchAttribute.UID not in items:
+        items.insert(0, FetchAttribute.UID)  # RFC 3501 §6.4.8
+    if modseq and FetchAttribute.MODSEQ not in items:
+        items.append(FetchAttribute.MODSEQ)  # RFC 7162 §3.1.4.1
+    # PREVIEW (LAZY) is answered as PREVIEW: it was made at delivery. RFC 8970 §3.1.
+    plain = [FetchAttribute.PREVIEW if isinstance(i, FetchPreview) else i for i in items]
+    simple = [item for item in dict.fromkeys(plain) if item in _COLUMNS]
+    viewed = tuple(item for item in simple if item in _VIEWED)
+    still = tuple(item for item in simple if item in _STILL)
+    whole = len(simple) == len(plain) == len(viewed) + len(still)
+    head = b" ".join(_COLUMNS[item][0] for item in viewed)
+    still_items = b" ".join(_COLUMNS[item][0] for item in still)
+    return Plan(
+        items=b" ".join(_COLUMNS[item][0] for item in simple),
+        columns=tuple(_COLUMNS[item][1] for item in simple),
+        bodies=tuple(_body(item) for item in plain if item not in _COLUMNS),
+        asked=frozenset(plain),
+        viewed=viewed if whole else None,
+        still=still,
+        still_items=still_items,
+        line=_line(head, b"%b" if still else b""),
+        whole=_line(head, still_items),
+    )
+
+
+def _line(*items: bytes) -> bytes:
+    return b"* %d FETCH (" + b" ".join(filter(None, items)) + b")\r\n"
+
+
+def _body(item: FetchItem) -> Body:
+    """The RFC822 items are other names for sections. RFC 3501 §6.4.5."""
+    match item:
+        case FetchBody():
+            return Body(item.label(), item, not item.peek)
+        case FetchAttribute.RFC822:
+            return Body(b"RFC822", FetchBody(), marks=True)
+        case FetchAttribute.RFC822_TEXT:
+            return Body(b"RFC822.TEXT", FetchBody(section=Section.TEXT), marks=True)
+        case FetchAttribute.RFC822_HEADER:
+            return Body(b"RFC822.HEADER", FetchBody(section=Section.HEADER), marks=False)
+        case _:
+            return Body(b"BODY", None, marks=False)
+
+
+# --- from the view -----------------------------------------------------------------------------
+
+
+class Still(NamedTuple):
+    """What never changes of some messages, by column, and the line that it fits."""
+
+    line: bytes
+    columns: Sequence[Sequence[Any]]
+
+    def cut(self, start: int, end: int) -> Still:
+        """Of some of them."""
+        return Still(self.line, [column[start:end] for column in self.columns])
+
+
+def run_lines(asked: Plan, selected: Selected, run: Neighbours, still: Still) -> bytes:
+    """The responses of neighbours in the view, made by one formatting operation.
+
+    The first column of `still` has None for a message that is gone.
+    """
+    count = len(run.uids)
+    assert asked.viewed is not None  # who asks has looked
+    columns: list[Iterable[Any]] = [
+        range(run.first, run.first + count),
+        *(
+            run.uids if item is FetchAttribute.UID else selected.flags_of_run(run)
+            for item in asked.viewed
+        ),
+        *still.columns,
+    ]
+    rows: Iterable[tuple[Any, ...]] = zip(*columns, strict=True)
+    if still.columns and None in still.columns[0]:
+        first = len(columns) - len(still.columns)
+        rows = [row for row in rows if row[first] is not None]
+        count = len(rows)
+    return (still.line * count) % tuple(chain.from_iterable(rows))
+
+
+def still_columns(asked: Plan, rows: Sequence[Row]) -> Still:
+    """From rows of reading.listed_rows, which are not none."""
+    columns = list(zip(*rows, strict=True))
+    return Still(asked.whole, [tuple(_STILL[item](columns)) for item in asked.still])
+
+
+def still_texts(asked: Plan, rows: Sequence[Row]) -> list[bytes]:
+    """From rows of reading.listed_rows, the text of the items that never change."""
+    if not rows:
+        return []
+    made = still_columns(asked, rows).columns
+    return list(map(asked.still_items.__mod__, zip(*made, strict=True)))
+
+
+# --- from the store ----------------------------------------------------------------------------
+
+
 @dataclass(slots=True)
 class Rendering:
-    """How one FETCH turns rows into responses."""
+    """Turns rows of the store into the responses of one FETCH."""
 
     session: Session
-    template: bytes  # of a whole line: message number, then an item for each column
-    columns: tuple[Column, ...]
-    bodies: tuple[FetchItem, ...]
-    needs_parse: bool
-    needs_threads: bool
-    changed_since: int
-    tells_flags: bool
-    tells_modseq: bool = False
-    tells_preview: bool = False
-    damaged: int = 0  # messages whose content could not be read: nothing was said of them
-    items: bytes = b""  # the template's items alone
+    plan: Plan
+    changed_since: int  # -1: it was not asked
+    contents: dict[int, bytes] = field(default_factory=dict)  # by blob, of what was read already
+    changed: bool = False  # reading set flags
+    missing: int = 0  # messages that were gone
+    failure: MailError | None = None  # of content that could not be read; nothing was said of it
     threads: dict[int, int] = field(default_factory=dict)
 
-    @property
-    def needs_flags_alone(self) -> bool:
-        """What every client asks for first, and again at each look."""
-        return not self.bodies and self.items in _FLAGS_ALONE
-
-    @property
-    def needs_meta(self) -> bool:
-        """Envelope and structure, and nothing else of the parse."""
-        return self.needs_parse and not self.bodies and not self.tells_preview
-
-    @property
-    def needs_content(self) -> bool:
-        return bool(self.bodies)
-
     def lines(self, rows: Sequence[Row]) -> bytes:
-        """The responses of messages none of whose content is asked for.
-
-        Column by column and then row by row, so that all loops are the interpreter's own: a
-        listing of 10,000 messages is 10,000 formatting operations and nothing else.
-        """
+        """The responses of messages none of whose content is asked for, column by column."""
         if self.changed_since >= 0:
             rows = [row for row in rows if row[_MODSEQ] > self.changed_since]
         if not rows:
@@ -119,112 +287,217 @@ class Rendering:
             # Placed after the view was taken: the client does not know of them yet.
             here = [row for row, number in zip(rows, numbers, strict=True) if number]
             return self.lines(here)
-        made = [make(columns) for make in self.columns]
-        return b"".join(map(self.template.__mod__, zip(numbers, *made, strict=True)))
+        source = Rows(columns, self.session.open, self.threads)
+        made = [make(source) for make in self.plan.columns]
+        template = b"* %d FETCH (" + self.plan.items + b")\r\n"
+        return b"".join(map(template.__mod__, zip(numbers, *made, strict=True)))
 
     async def write_content(self, rows: Sequence[Row], seen: frozenset[int]) -> None:
         """The responses of messages whose content is asked for, one after the other.
 
-        A message that cannot be read is counted and passed over; if a part of it was sent
-        already the connection ends, since nothing could stand in the place of the rest.
+        Small ones are read and sent together. A message that cannot be read is noted and passed
+        over; if a part of it was sent already the connection ends, since nothing could stand in
+        the place of the rest.
         """
-        session = self.session
-        for row in rows:
-            at = session.open.view.number(row[_UID])
-            if not at or row[_MODSEQ] <= self.changed_since:
+        if not rows:
+            return
+        held: list[_Message] = []
+        octets = 0
+        numbers = self.session.open.view.numbers([row[_UID] for row in rows])
+        for number, row in zip(numbers, rows, strict=True):
+            if not number or row[_MODSEQ] <= self.changed_since:
                 continue
-            response = Response(session.output)
-            response.add(b"* %d FETCH (" % at + b" ".join(self._told(row, seen)))
-            separator = b" " if response.held[0][-1:] != b"(" else b""
             try:
-                for item in self.bodies:
-                    response.add(separator)
-                    await self._content(response, item, row)
-                    separator = b" "
-                    if response.size > SLICE:
-                        await response.flush()
-            except ConnectionLost:
-                raise
+                parts = [_part(body, row) for body in self.plan.bodies]
             except MailError as error:
-                blob = external(BLOB, row[_BLOB])
-                reason = error.detail or str(error)
-                _log.error("content not readable", session=session.id, blob=blob, reason=reason)
-                if response.begun:
-                    session.output.abort()
-                    raise ConnectionLost(detail="a response could not be finished") from error
-                self.damaged += 1
+                self.note(row, error)
                 continue
-            response.add(b")\r\n")
-            await response.flush()
+            size = sum([part.length for part in parts])
+            if held and octets + size > SLICE:
+                await self._write_small(held)
+                held, octets = [], 0
+            message = _Message(number, row, self._told(row, seen), parts)
+            if size > SLICE or any(part.body.wanted is None for part in parts):
+                await self._write_small(held)
+                held, octets = [], 0
+                await self._write_alone(message)
+            else:
+                held.append(message)
+                octets += size
+        await self._write_small(held)
 
-    def _told(self, row: Row, seen: frozenset[int]) -> list[bytes]:
-        """The items that need no content, and what reading the content changed."""
-        alone = [(value,) for value in row]
-        told = self.items % tuple(next(iter(make(alone))) for make in self.columns)
-        pieces = [told] if told else []
+    async def _write_small(self, messages: Sequence[_Message]) -> None:
+        """Messages whose parts are read together and sent together."""
+        if not messages:
+            return
+        places = [
+            (part.blob, part.start, part.length)
+            for message in messages
+            for part in message.parts
+            if part.length > 0
+        ]
+        found = await self._read(places)
+        written: list[bytes] = []
+        at = 0
+        for message in messages:
+            pieces = [b"* %d FETCH (" % message.number + message.told]
+            failure: MailError | None = None
+            for part in message.parts:
+                content: bytes | MailError = b""
+                if part.length > 0:
+                    content = found[at]
+                    at += 1
+                if isinstance(content, MailError):
+                    failure = content
+                    continue
+                head, text = part.shown(content)
+                pieces += (head, text, b" ")
+            if failure is not None:
+                self.note(message.row, failure)
+                continue
+            pieces[-1] = b")\r\n"
+            written += pieces
+        self.session.output.write(b"".join(written))
+        await self.session.output.drain()
+
+    async def _read(self, places: Sequence[tuple[int, int, int]]) -> Sequence[bytes | MailError]:
+        """Parts by (blob, start, length), each as it is, or why it could not be read."""
+        house, ready = self.session.shared.house, self.contents
+        if all(blob in ready for blob, _, _ in places):
+            return [ready[blob][start : start + length] for blob, start, length in places]
+        return await house.mail.read(_contents, house.blobs, places)
+
+    async def _write_alone(self, message: _Message) -> None:
+        """A message that is streamed, or whose structure is made anew."""
+        session, row = self.session, message.row
+        response = Response(session.output)
+        response.add(b"* %d FETCH (" % message.number + message.told)
+        separator = b""
+        try:
+            for part in message.parts:
+                response.add(separator)
+                separator = b" "
+                if part.body.wanted is None:
+                    mail = session.shared.house.mail
+                    response.add(b"BODY " + await mail.read_much(self._structure, row[_BLOB]))
+                else:
+                    await self._stream(response, part)
+                if response.size > SLICE:
+                    await response.flush()
+        except ConnectionLost:
+            raise
+        except MailError as error:
+            self.note(row, error)
+            if response.begun:
+                session.output.abort()
+                raise ConnectionLost(detail="a response could not be finished") from error
+            return
+        response.add(b")\r\n")
+        await response.flush()
+
+    def note(self, row: Row, error: MailError) -> None:
+        """A message was passed over. What is damaged counts more than what is out of reach now."""
+        blob, reason = external(BLOB, row[_BLOB]), error.detail or str(error)
+        _log.error("content not readable", session=self.session.id, blob=blob, reason=reason)
+        if not isinstance(self.failure, Corrupt):
+            self.failure = error
+
+    def _told(self, row: Row, seen: frozenset[int]) -> bytes:
+        """The items that need no content, and what reading the content changed; with a space after
+        each."""
+        asked = self.plan.asked
+        told = b""
+        if self.plan.items:
+            source = Rows([(value,) for value in row], self.session.open, self.threads)
+            values = tuple([next(iter(make(source))) for make in self.plan.columns])
+            told = self.plan.items % values + b" "
         if row[_UID] in seen:
-            if not self.tells_flags:
-                flags = self.session.open.flags_of(row[_FLAGS], row[_UID])
-                pieces.append(b"FLAGS " + flags)
-            if self.session.condstore and not self.tells_modseq:
-                pieces.append(b"MODSEQ (%d)" % row[_MODSEQ])  # RFC 7162 §3.1
-        return pieces
+            if FetchAttribute.FLAGS not in asked:
+                told += b"FLAGS %b " % self.session.open.flags_of(row[_FLAGS], row[_UID])
+            if self.session.condstore and FetchAttribute.MODSEQ not in asked:
+                told += b"MODSEQ (%d) " % row[_MODSEQ]  # RFC 7162 §3.1
+        return told
 
-    async def _content(self, response: Response, item: FetchItem, row: Row) -> None:
-        mail = self.session.shared.house.mail
-        if item is FetchAttribute.BODY:
-            response.add(b"BODY " + await mail.read_much(self._structure, row[_BLOB]))
+    async def _stream(self, response: Response, part: _Part) -> None:
+        house = self.session.shared.house
+        mail, read = house.mail, house.blobs.read
+        if part.length <= SLICE or not part.streams:
+            one = await mail.read(read, part.blob, part.start, max(0, part.length))
+            for piece in part.shown(one):
+                response.add(piece)
             return
-        wanted = _as_body(item)
-        label = _label(item, wanted)
-        if wanted.section in (Section.HEADER_FIELDS, Section.HEADER_FIELDS_NOT):
-            block = await mail.read(self._fields, row, wanted)
-            response.add(label + b" " + _nstring(_cut(block, wanted)))
-            return
-        found = _slice(Layout.unpack(row[_LAYOUT]), wanted, row[_SIZE])
-        if found is None:
-            response.add(label + b" NIL")
-            return
-        await self._stream(response, label, row[_BLOB], *found)
-
-    async def _stream(
-        self, response: Response, label: bytes, blob: int, start: int, length: int
-    ) -> None:
-        mail = self.session.shared.house.mail
-        if length <= SLICE:
-            data = await mail.read(self._range, blob, start, length)
-            response.add(label + b" " + literal(data))
-        else:
-            data = await mail.read_much(self._range, blob, start, SLICE)
-            response.add(label + b" " + literal_header(length) + data)
-        end, start = start + length, start + len(data)
+        data = await mail.read_much(read, part.blob, part.start, SLICE)
+        response.add(part.body.label + b" " + literal_header(part.length) + data)
+        end, start = part.start + part.length, part.start + len(data)
         while start < end:
             await response.flush()
-            data = await mail.read_much(self._range, blob, start, min(SLICE, end - start))
+            data = await mail.read_much(read, part.blob, start, min(SLICE, end - start))
             response.add(data)
             start += len(data)
-
-    # --- in the store's hands --------------------------------------------------------------------
-
-    def _range(self, tx: Tx, blob: int, start: int, length: int) -> bytes:
-        return self.session.shared.house.blobs.read(tx, blob, start, length)
 
     def _structure(self, tx: Tx, blob: int) -> bytes:
         """BODY: the structure without what only BODYSTRUCTURE tells."""
         raw = self.session.shared.house.blobs.read(tx, blob)
         return body_without_extension(mime.scan(raw), raw)
 
-    def _fields(self, tx: Tx, row: Row, wanted: FetchBody) -> bytes | None:
-        """HEADER.FIELDS of the message or of one inside it. RFC 3501 §6.4.5."""
-        if wanted.path:
-            found = Layout.unpack(row[_LAYOUT]).section(wanted.path, "HEADER")
-            if found is None:
-                return None
-            start, length = found
+
+class _Part(NamedTuple):
+    """Where the octets of an item lie."""
+
+    body: Body
+    blob: int
+    start: int
+    length: int  # -1: there is no such section
+
+    @property
+    def streams(self) -> bool:
+        """The octets go out as they are."""
+        wanted = self.body.wanted
+        return wanted is not None and wanted.section not in _OF_FIELDS
+
+    def shown(self, content: bytes) -> tuple[bytes, bytes]:
+        """The label with the head of a literal, and the literal's octets."""
+        label, wanted, _ = self.body
+        if self.length < 0:
+            return label, b" NIL"
+        if wanted is not None and wanted.section in _OF_FIELDS:
+            content = chosen_fields(content, wanted)
+            if wanted.partial is not None:
+                first, most = wanted.partial
+                content = content[first : first + most]
+        return b"%b {%d}\r\n" % (label, len(content)), content
+
+
+def _part(body: Body, row: Row) -> _Part:
+    """Raises Corrupt."""
+    if body.wanted is None:
+        return _Part(body, row[_BLOB], 0, row[_SIZE])
+    return _Part(body, row[_BLOB], *_place(row, body.wanted))
+
+
+class _Message(NamedTuple):
+    """A response that waits for its content."""
+
+    number: int
+    row: Row
+    told: bytes  # the items that need none, each with a space after it
+    parts: list[_Part]
+
+
+def _contents(
+    tx: Tx, blobs: Blobs, places: Sequence[tuple[int, int, int]]
+) -> list[bytes | MailError]:
+    """Parts by (blob, start, length), each as it is, or why it could not be read."""
+    found: list[bytes | MailError] = []
+    for place, data in zip(places, reading.parts(tx, places), strict=True):
+        if data is None:
+            try:
+                found.append(blobs.read(tx, *place))
+            except MailError as error:
+                found.append(error)
         else:
-            start, length = 0, row[_HEADER_SIZE]
-        block = self.session.shared.house.blobs.read(tx, row[_BLOB], start, length)
-        return chosen_fields(block, wanted)
+            found.append(data)
+    return found
 
 
 class Response:
@@ -265,106 +538,38 @@ def chosen_fields(block: bytes, wanted: FetchBody) -> bytes:
     return b"".join(kept) + b"\r\n"
 
 
-def _cut(block: bytes | None, wanted: FetchBody) -> bytes | None:
-    if block is None or wanted.partial is None:
-        return block
-    first, most = wanted.partial
-    return block[first : first + most]
+_OF_FIELDS: Final = frozenset({Section.HEADER_FIELDS, Section.HEADER_FIELDS_NOT})
+_WHAT: Final[dict[Section, What]] = {
+    Section.ALL: "part",
+    Section.HEADER: "HEADER",
+    Section.HEADER_FIELDS: "HEADER",
+    Section.HEADER_FIELDS_NOT: "HEADER",
+    Section.TEXT: "TEXT",
+    Section.MIME: "MIME",
+}
 
 
-def _nstring(data: bytes | None) -> bytes:
-    return b"NIL" if data is None else literal(data)
-
-
-def _as_body(item: FetchItem) -> FetchBody:
-    """The RFC822 items are other names for sections. RFC 3501 §6.4.5."""
-    if isinstance(item, FetchBody):
-        return item
-    match item:
-        case FetchAttribute.RFC822_HEADER:
-            return FetchBody(section=Section.HEADER, peek=True)
-        case FetchAttribute.RFC822_TEXT:
-            return FetchBody(section=Section.TEXT)
-        case _:
-            return FetchBody()
-
-
-def _label(item: FetchItem, wanted: FetchBody) -> bytes:
-    return item.encode("ascii") if isinstance(item, FetchAttribute) else wanted.label()
-
-
-def _slice(layout: Layout, wanted: FetchBody, size: int) -> tuple[int, int] | None:
-    """Where the octets lie that are asked for: offset and length in the message."""
-    match wanted.section:
-        case Section.ALL:
-            found = layout.section(wanted.path, "part")
-        case Section.HEADER:
-            found = layout.section(wanted.path, "HEADER")
-        case Section.TEXT:
-            found = layout.section(wanted.path, "TEXT")
-        case Section.MIME:
-            found = layout.section(wanted.path, "MIME")
-        case _:
-            raise AssertionError("fields are not a slice")
+def _place(row: Row, wanted: FetchBody) -> tuple[int, int]:
+    """Where the octets lie that are asked for: offset and length in the message; the length is
+    -1 where there is no such section. Raises Corrupt. RFC 3501 §6.4.5.
+    """
+    size = row[_SIZE]
+    if wanted.section is Section.ALL and not wanted.path:
+        found: tuple[int, int] | None = (0, size)
+    elif wanted.section in _OF_FIELDS and not wanted.path:
+        found = (0, row[_HEADER_SIZE])
+    else:
+        found = Layout.unpack(row[_LAYOUT]).section(wanted.path, _WHAT[wanted.section])
     if found is None:
-        return None
+        return 0, -1
     start, length = found
     if start + length > size:
         raise Corrupt(detail=f"the layout reaches {start + length} of {size} octets")
-    if wanted.partial is not None:
+    if wanted.partial is not None and wanted.section not in _OF_FIELDS:
         first, most = wanted.partial
         first = min(first, length)
         start, length = start + first, min(most, length - first)
     return start, length
-
-
-def render(asked: Fetch, session: Session, *, uid: bool) -> Rendering:
-    """Decide once, for all rows, how the answer is made. Raises BadSyntax for BINARY."""
-    selected = session.open
-    items: list[FetchItem] = list(asked.items)
-    if any(_is_binary(item) for item in items):
-        raise BadSyntax("BINARY is not offered")  # RFC 3516
-    if uid and FetchAttribute.UID not in items:
-        items.insert(0, FetchAttribute.UID)  # RFC 3501 §6.4.8
-    if asked.changed_since is not None and FetchAttribute.MODSEQ not in items:
-        items.append(FetchAttribute.MODSEQ)  # RFC 7162 §3.1.4.1
-    rendering = Rendering(
-        session=session,
-        template=b"",
-        columns=(),
-        bodies=(),
-        needs_parse=False,
-        needs_threads=FetchAttribute.THREADID in items,
-        changed_since=asked.changed_since if asked.changed_since is not None else -1,
-        tells_flags=FetchAttribute.FLAGS in items,
-        tells_modseq=FetchAttribute.MODSEQ in items,
-    )
-    makers: dict[FetchItem, tuple[bytes, Column]] = {
-        FetchAttribute.UID: (b"UID %d", lambda c: c[_UID]),
-        FetchAttribute.FLAGS: (b"FLAGS %b", lambda c: selected.flags_column(c[_FLAGS], c[_UID])),
-        FetchAttribute.INTERNALDATE: (b"INTERNALDATE %b", lambda c: map(_date, c[_RECEIVED])),
-        FetchAttribute.RFC822_SIZE: (b"RFC822.SIZE %d", lambda c: c[_SIZE]),
-        FetchAttribute.ENVELOPE: (b"ENVELOPE %b", lambda c: c[_ENVELOPE]),
-        FetchAttribute.BODYSTRUCTURE: (b"BODYSTRUCTURE %b", lambda c: c[_STRUCTURE]),
-        FetchAttribute.MODSEQ: (b"MODSEQ (%d)", lambda c: c[_MODSEQ]),
-        FetchAttribute.EMAILID: (b"EMAILID (%b)", lambda c: map(_email_id, c[_MESSAGE])),
-        FetchAttribute.THREADID: (
-            b"THREADID (%b)",
-            lambda c: [_thread_id(rendering.threads[each]) for each in c[_MESSAGE]],
-        ),
-        FetchAttribute.SAVEDATE: (b"SAVEDATE %b", lambda c: map(_date, c[_SAVED])),
-        FetchAttribute.PREVIEW: (b"PREVIEW %b", lambda c: map(_preview, c[_PREVIEW])),
-    }
-    # PREVIEW (LAZY) is answered as PREVIEW: it was made at delivery. RFC 8970 §3.1.
-    plain = [FetchAttribute.PREVIEW if isinstance(i, FetchPreview) else i for i in items]
-    simple = [makers[i] for i in dict.fromkeys(plain) if i in makers]
-    rendering.bodies = tuple(i for i in plain if i not in makers)
-    rendering.tells_preview = FetchAttribute.PREVIEW in plain
-    rendering.items = b" ".join(name for name, _ in simple)
-    rendering.columns = tuple(column for _, column in simple)
-    rendering.template = b"* %d FETCH (" + rendering.items + b")\r\n"
-    rendering.needs_parse = bool(rendering.bodies) or any(i in _FROM_PARSE for i in plain)
-    return rendering
 
 
 def _is_binary(item: FetchItem) -> bool:

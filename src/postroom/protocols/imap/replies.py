@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from postroom.access import NotOffered
 from postroom.core import errors
 from postroom.core.errors import MailError
 from postroom.wire.imap import status_line
@@ -22,6 +23,7 @@ CODES: Final[dict[type[MailError], bytes]] = {
     errors.NotAuthenticated: b"AUTHENTICATIONFAILED",
     errors.AuthUnavailable: b"UNAVAILABLE",
     errors.EncryptionRequired: b"PRIVACYREQUIRED",
+    NotOffered: b"CANNOT",
     errors.Busy: b"UNAVAILABLE",
     errors.StoreFailed: b"UNAVAILABLE",
     errors.StoreFull: b"UNAVAILABLE",
@@ -36,3 +38,9 @@ def code_of(error: MailError) -> bytes | None:
         if kind in CODES:
             return CODES[kind]
     return None
+
+
+def code_of_content(error: MailError) -> bytes:
+    """For content that could not be read: damaged or lost, or out of reach just now."""
+    lasting = isinstance(error, errors.Corrupt | errors.NotFound)
+    return b"SERVERBUG" if lasting else b"UNAVAILABLE"  # RFC 5530 §3

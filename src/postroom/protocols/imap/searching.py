@@ -33,7 +33,6 @@ from postroom.protocols.imap.view import Range, View
 from postroom.wire.imap import (
     All,
     And,
-    BadSyntax,
     BodyContains,
     DateIs,
     DateOf,
@@ -48,7 +47,6 @@ from postroom.wire.imap import (
     SaveDateSupported,
     SearchKey,
     SequenceIn,
-    SequenceSet,
     Smaller,
     TextContains,
     ThreadIdIs,
@@ -94,6 +92,7 @@ class About:
     registry: Registry
     recent: Sequence[Range]  # UIDs
     now: Instant
+    result: Iterable[Range] = ()  # UIDs: what `$` means, RFC 5182
 
 
 @dataclass(slots=True)
@@ -108,6 +107,8 @@ class Question:
     """Folded strings to look for in messages that are read whole."""
     ranges: list[Range] = field(default_factory=list)
     """No message outside of these message numbers can match."""
+    subjects: frozenset[str] = frozenset()
+    """Folded strings without all of which in its subject no message can match."""
     asks_modseq: bool = False
     asks_thread: bool = False
     asks_placed: bool = False
@@ -122,13 +123,14 @@ class Question:
 
 
 def question(key: SearchKey, about: About) -> Question:
-    """Make a search ready. Raises LimitReached, or BadSyntax for a `$` that is not offered.
+    """Make a search ready. Raises LimitReached.
 
     Recursion is as deep as the tree, and the tree as deep as the reader of commands allows.
     """
     asked = Question()
     _, asked.test = _compiled(key, about, asked)
-    asked.ranges = _bounds(key, about.view)
+    asked.ranges = _bounds(key, about)
+    asked.subjects = _subjects(key)
     return asked
 
 
@@ -167,7 +169,7 @@ def _compiled(key: SearchKey, about: About, asked: Question) -> tuple[Level, Tes
             return Level.PARSED, _thread(_number(THREAD, name))
         case SequenceIn() | UidIn():
             asked.asks_placed = True
-            return Level.PLACED, _among(_uids(key, about.view))
+            return Level.PLACED, _among(_uids(key, about))
         case All() | SaveDateSupported():
             return Level.PLACED, lambda message: True
         case _:
@@ -235,33 +237,42 @@ def _among(uids: Sequence[Range]) -> Test:
     return test
 
 
-def _uids(key: SequenceIn | UidIn, view: View) -> list[Range]:
+def _uids(key: SequenceIn | UidIn, about: About) -> list[Range]:
     """The UIDs that a set names."""
+    view = about.view
+    if key.messages.saved:
+        return list(about.result)
     if isinstance(key, UidIn):
-        return _resolved(key.messages, view.last_uid)
-    numbers = view.by_number(_resolved(key.messages, view.size))
+        return key.messages.resolve(view.last_uid)
+    numbers = view.by_number(key.messages.resolve(view.size))
     return [(view.uid(lo), view.uid(hi)) for lo, hi in numbers]
 
 
-def _resolved(messages: SequenceSet, largest: int) -> list[Range]:
-    if messages.saved:
-        raise BadSyntax("$ needs SEARCHRES, which is not offered")
-    return messages.resolve(largest)
-
-
-def _bounds(key: SearchKey, view: View) -> list[Range]:
+def _bounds(key: SearchKey, about: About) -> list[Range]:
     """The message numbers outside of which nothing can match."""
+    view = about.view
     everything = [(1, view.size)] if view.size else []
     match key:
         case SequenceIn() | UidIn():
-            return view.by_uid(_uids(key, view))
+            return view.by_uid(_uids(key, about))
         case And(keys):
             bounds = everything
             for each in keys:
-                bounds = _common(bounds, _bounds(each, view))
+                bounds = _common(bounds, _bounds(each, about))
             return bounds
         case _:
             return everything
+
+
+def _subjects(key: SearchKey) -> frozenset[str]:
+    """Folded strings all of which the subject of a message that matches must hold."""
+    match key:
+        case HeaderContains(name, text) if name.lower() == "subject":
+            return frozenset({fold(text)} - {""})
+        case And(keys):
+            return frozenset().union(*map(_subjects, keys))
+        case _:
+            return frozenset()
 
 
 def _common(some: Sequence[Range], others: Sequence[Range]) -> list[Range]:

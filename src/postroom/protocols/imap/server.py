@@ -10,9 +10,10 @@ from typing import Final
 import structlog
 
 from postroom.core.errors import ConnectionLost, MailError, Malformed
-from postroom.core.ids import SESSION, external
+from postroom.core.ids import SESSION, external, internal, made_at
 from postroom.domain.events import Changed, Type
 from postroom.net.connection import Connection, Peer
+from postroom.net.sessions import Described
 from postroom.protocols.imap import replies
 from postroom.protocols.imap.commands import anytime, signin
 from postroom.protocols.imap.commands.copy import NoTarget
@@ -37,7 +38,6 @@ from postroom.wire.imap import (
     NeedLiteral,
     Receiver,
     continuation,
-    sasl_response,
     status_line,
 )
 
@@ -75,8 +75,8 @@ class ImapConnection:
 
     __slots__ = (
         "_connection",
-        "_draining",
         "_ended",
+        "_goodbye",
         "_hinted",
         "_idle_until",
         "_paused",
@@ -91,12 +91,13 @@ class ImapConnection:
         self._shared = shared
         self._session = Session(shared, peer, external(SESSION, shared.ids.new()), self)
         self._session.signed_in = self._signed_in
+        self._session.signed_out = self._signed_out
         self._receiver = Receiver(Budget(BUDGET_BEFORE), BEFORE_SIGN_IN)
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
         self._unwatch: tuple[Callable[[], None], ...] = ()
         self._paused = False
-        self._draining = False
+        self._goodbye = ""  # why the session ends as soon as it can; empty: it does not
         self._ended = False  # the peer sends no more
         self._hinted = False  # something may have changed that this idling session has to tell
         self._idle_until = 0.0  # the loop's time at which an IDLE has lasted too long
@@ -150,7 +151,7 @@ class ImapConnection:
         self._close()
 
     def on_shutdown(self) -> None:
-        self._draining = True
+        self._goodbye = "The server is shutting down"
         if self._task is None and self._session.appending is None:
             self._say_bye()
 
@@ -159,10 +160,37 @@ class ImapConnection:
         if self._session.appending is not None:
             self._session.appending.abort()
             self._session.appending = None
+        self._abandon_sasl()
         self._stop_watching()
         self._receiver.close()
         if self._task is not None:
             self._task.cancel()
+
+    # --- for an administrator --------------------------------------------------------------------
+
+    def describe(self) -> Described:
+        session = self._session
+        who = str(session.identity.address) if session.identity is not None else ""
+        since = made_at(internal(SESSION, session.id))
+        return Described(session.id, "imap", who, self._doing(), since)
+
+    def _doing(self) -> str:
+        session = self._session
+        if session.identity is None:
+            return "signing in" if session.sasl is not None else "not signed in"
+        where = f" in {session.selected.mailbox.name}" if session.selected is not None else ""
+        if session.idling is not None:
+            return f"idle{where}"
+        if session.appending is not None:
+            return f"in APPEND{where}"
+        return f"at work{where}" if self._task is not None else f"waits{where}"
+
+    def dismiss(self, sentence: str) -> bool:
+        self._goodbye = sentence
+        if self._task is not None:
+            return False
+        self._say_bye()  # an APPEND that comes in is let go of: it was promised nothing
+        return True
 
     # --- work ------------------------------------------------------------------------------------
 
@@ -187,7 +215,7 @@ class ImapConnection:
                 if session.state is State.LOGOUT:
                     self._close()
                     return
-                if self._draining and session.appending is None:
+                if self._goodbye and session.appending is None:
                     return
                 await self.drain()
                 if pace.over:  # a burst of small commands never waits by itself
@@ -211,7 +239,7 @@ class ImapConnection:
         if self._ended:
             self._close()
             return
-        if self._draining and session.appending is None:
+        if self._goodbye and session.appending is None:
             self._say_bye()
             return
         if session.state is not State.NOT_SIGNED_IN:
@@ -343,8 +371,9 @@ class ImapConnection:
             self._stop_watching()
             await self._guard(tag, self._end_idle(tag, data))
         elif session.sasl is not None:
-            (tag, _), session.sasl = session.sasl, None
-            await self._guard(tag, self._sasl(tag, data))
+            await self._guard(session.sasl[0], signin.answer(session, data))
+            if session.sasl is not None:
+                self._receiver.expect_line()
 
     async def _end_idle(self, tag: bytes, data: bytes) -> None:
         if data.strip().upper() != b"DONE":
@@ -352,12 +381,10 @@ class ImapConnection:
         await self._session.catch_up(expunge=True)
         self._session.tell(tag, "OK", "No longer idle")
 
-    async def _sasl(self, tag: bytes, data: bytes) -> None:
-        response = sasl_response(data)
-        if response is None:
-            self._session.tell(tag, "BAD", "Cancelled")  # RFC 3501 §6.2.2
-            return
-        await signin.plain(self._session, tag, response)
+    def _abandon_sasl(self) -> None:
+        if self._session.sasl is not None:
+            self._session.sasl[1].abandon()
+            self._session.sasl = None
 
     def _bad_line(self, bad: BadLine) -> None:
         session = self._session
@@ -369,7 +396,8 @@ class ImapConnection:
             session.appending = None
         # A line that should have been DONE or a SASL response ends that command.
         tag = tag or session.idling or (session.sasl[0] if session.sasl is not None else None)
-        session.idling = session.sasl = None
+        session.idling = None
+        self._abandon_sasl()
         self._stop_watching()
         if bad.fatal:
             session.tell(None, "BYE", bad.sentence)
@@ -430,6 +458,13 @@ class ImapConnection:
         if self._connection is not None:
             self._connection.signed_in()
 
+    def _signed_out(self) -> None:
+        """A stranger again, with a stranger's limits. RFC 8437 §2."""
+        self._receiver.limits = BEFORE_SIGN_IN
+        self._receiver.budget.limit = BUDGET_BEFORE
+        if self._connection is not None:
+            self._connection.set_timeout(BEFORE_SIGN_IN_SECONDS)
+
     async def _upgrade(self, tag: bytes) -> None:
         """STARTTLS: the tagged OK is written by the upgrade, so that nothing comes between."""
         session = self._session
@@ -453,7 +488,7 @@ class ImapConnection:
         self._connection.resume()
 
     def _say_bye(self) -> None:
-        self._session.tell(None, "BYE", "The server is shutting down")
+        self._session.tell(None, "BYE", self._goodbye)
         self._close()
 
     def _close(self) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import array
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Protocol
 
-from postroom.access import Authenticator, Identity
+from postroom.access import Authenticator, Conversation, Identity
 from postroom.core.bus import Bus
 from postroom.core.clock import Clock
 from postroom.core.errors import Malformed, NotFound
@@ -28,10 +29,11 @@ from postroom.domain.policy import Policy
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.settings import QuotaSettings, RetentionSettings
 from postroom.net.connection import Peer
-from postroom.protocols.imap.view import Range, View, Views
+from postroom.protocols.imap.kept import Kept
+from postroom.protocols.imap.pace import Pace
+from postroom.protocols.imap.view import Neighbours, Of, Range, Ranges, View, Views
 from postroom.store.sql import Tx
 from postroom.wire.imap import (
-    BadSyntax,
     Command,
     Cursor,
     Kind,
@@ -93,6 +95,7 @@ class Shared:
     bus: Bus[Changed]
     views: Views
     tls: Callable[[], ssl.SSLContext] | None
+    kept: Kept = field(default_factory=Kept)
 
     @property
     def clock(self) -> Clock:
@@ -113,25 +116,53 @@ class Selected:
     read_only: bool
     recent: list[Range] = field(default_factory=list)  # UIDs that are \\Recent here
     own: set[int] = field(default_factory=set)  # modseqs of our own STOREs: told already
+    result: Ranges = field(default_factory=Ranges)  # what `$` means: UIDs. RFC 5182
     saved_flags: dict[int, bytes] = field(default_factory=dict)
+    saved_recent: dict[int, bytes] = field(default_factory=dict)
 
     def flags_of(self, bits: int, uid: int) -> bytes:
         """`(\\Seen …)` as this client sees it."""
         if self.recent and any(lo <= uid <= hi for lo, hi in self.recent):
-            return flags((*self.registry.flags(bits), "\\Recent"))
+            return self._recent_flags(bits)
+        return self._flags(bits)
+
+    def _flags(self, bits: int) -> bytes:
         found = self.saved_flags.get(bits)
         if found is None:
             found = self.saved_flags[bits] = flags(self.registry.flags(bits))
         return found
 
+    def _recent_flags(self, bits: int) -> bytes:
+        found = self.saved_recent.get(bits)
+        if found is None:
+            found = flags((*self.registry.flags(bits), "\\Recent"))
+            self.saved_recent[bits] = found
+        return found
+
     def flags_column(self, sets: Sequence[int], uids: Sequence[int]) -> list[bytes]:
-        """`flags_of` for many: one look-up for each message."""
-        if self.recent and uids[-1] >= self.recent[0][0]:
-            return [self.flags_of(bits, uid) for bits, uid in zip(sets, uids, strict=True)]
-        known = self.saved_flags
-        for bits in set(sets) - known.keys():
-            known[bits] = flags(self.registry.flags(bits))
-        return [known[bits] for bits in sets]
+        """`flags_of` for many, whose UIDs ascend: one look-up for each message."""
+        told = {bits: self._flags(bits) for bits in set(sets)}
+        column = [told[bits] for bits in sets]
+        for lo, hi in self.recent:
+            first, end = bisect_left(uids, lo), bisect_right(uids, hi)
+            column[first:end] = [self._recent_flags(bits) for bits in sets[first:end]]
+        return column
+
+    def flags_of_run(self, run: Neighbours) -> list[bytes]:
+        """`flags_of` for neighbours in the view."""
+        told = {mark: self._flags(run.sets[mark]) for mark in set(run.marks)}
+        column = list(map(told.__getitem__, run.marks))
+        for lo, hi in self.recent:
+            first, end = bisect_left(run.uids, lo), bisect_right(run.uids, hi)
+            if first < end:
+                told = {mark: self._recent_flags(run.sets[mark]) for mark in set(run.marks)}
+                column[first:end] = map(told.__getitem__, run.marks[first:end])
+        return column
+
+    def forget_names(self) -> None:
+        """The names of keywords changed."""
+        self.saved_flags.clear()
+        self.saved_recent.clear()
 
     def recent_count(self) -> int:
         """How many messages of the view are \\Recent."""
@@ -152,12 +183,14 @@ class Session:
         self.condstore = False
         self.client: str = ""  # what ID said, for the log
         self.idling: bytes | None = None  # the tag of an IDLE under way
-        self.sasl: tuple[bytes, str] | None = None  # tag and mechanism of an AUTHENTICATE
+        self.sasl: tuple[bytes, Conversation] | None = None  # an AUTHENTICATE and its tag
         self.starttls: bytes | None = None  # its tag: upgrade next
         self.appending: Appending | None = None  # an APPEND whose messages stream in
+        self.looked: int | None = None  # modseq of the open mailbox when the command began
         self.may_expunge = True  # of the command under way: RFC 3501 §7.4.1
         self.bad = 0
         self.signed_in: Callable[[], None] = lambda: None
+        self.signed_out: Callable[[], None] = lambda: None
 
     # --- writing -----------------------------------------------------------------------------
 
@@ -168,9 +201,15 @@ class Session:
         """A status response."""
         self.output.write(status_line(tag, kind, code, text))
 
-    async def finish(self, command: Command, text: str, code: bytes | None = None) -> None:
-        """The end of a command that went well: what others did, then its tagged reply."""
-        await self.catch_up(expunge=self.may_expunge)
+    async def finish(
+        self, command: Command, text: str, code: bytes | None = None, *, look: bool = True
+    ) -> None:
+        """The end of a command that went well: what others did, then its tagged reply.
+
+        Without `look`, what they had done when the command began: enough for one that was short
+        and changed nothing itself.
+        """
+        await self.catch_up(expunge=self.may_expunge, look=look)
         self.tell(command.tag, "OK", text, code)
 
     # --- what it may do ------------------------------------------------------------------------
@@ -206,25 +245,38 @@ class Session:
         return policy.of(RetentionSettings).deleted_days * DAY_MS
 
     async def still_welcome(self) -> bool:
-        """Rights may have changed since the sign-in; one point read."""
+        """Rights may have changed since the sign-in: one point read, and in the same snapshot the
+        modseq of the open mailbox."""
         if self.identity is None:
             return True
         try:
-            epoch, state = await self.shared.house.mail.read(people.epoch, self.actor)
+            epoch, state = await self.shared.house.mail.read(self._look)
         except NotFound:
             return False
         return epoch == self.identity.epoch and state == "active"
 
+    def _look(self, tx: Tx) -> tuple[int, str]:
+        self.looked = None
+        if self.selected is not None:
+            self.looked = reading.modseq(tx, self.selected.mailbox.id)
+        return people.epoch(tx, self.actor)
+
     # --- keeping up ----------------------------------------------------------------------------
 
-    async def catch_up(self, *, expunge: bool) -> None:
+    @property
+    def up_to_date(self) -> bool:
+        """The view is the mailbox as it was when the command began, or as it was later."""
+        return self.looked is not None and self.open.view.stamp >= self.looked
+
+    async def catch_up(self, *, expunge: bool, look: bool = True) -> None:
         """Tell the client what others did to the open mailbox.
 
         Without `expunge` (during FETCH, STORE, SEARCH: RFC 3501 §7.4.1) nothing is told while
-        removals wait, so that numbers keep their meaning; the next command tells all.
+        removals wait, so that numbers keep their meaning; the next command tells all. Without
+        `look`, nothing is read if nothing had happened when the command began.
         """
         selected = self.selected
-        if selected is None:
+        if selected is None or (not look and self.up_to_date):
             return
         mail = self.shared.house.mail
         try:
@@ -244,7 +296,7 @@ class Session:
         if registry.names == selected.registry.names:
             return
         selected.registry = registry
-        selected.saved_flags.clear()
+        selected.forget_names()
         self.write(untagged(b"FLAGS", flags(registry.names)))
         if not selected.read_only:
             permanent = registry.names if registry.full else (*registry.names, "\\*")
@@ -267,11 +319,14 @@ class Session:
         added = [uid for uid, _, _ in changes.flags if uid >= highest]
         gone = [number for uid in changes.vanished if (number := old.number(uid))]
         stamp = changes.mailbox.modseq
-        known = self.shared.views.get(selected.mailbox.id)
+        known = self.shared.views.get(self.viewed)
         if known is None or known.stamp != stamp:
             # No other session has made it already.
-            view = old.changed(added, changes.vanished, stamp)
-            known = self.shared.views.keep(selected.mailbox.id, view)
+            sets: dict[int, list[int]] = {}
+            for uid, bits, _ in changes.flags:
+                sets.setdefault(bits, []).append(uid)
+            view = old.changed(added, changes.vanished, stamp, sets)
+            known = self.shared.views.keep(self.viewed, view)
         selected.view, selected.mailbox = known, changes.mailbox
         own, selected.own = selected.own, set()
         # From the last to the first: each number means what it meant before. RFC 3501 §7.4.1.
@@ -296,12 +351,41 @@ class Session:
             if len(lines) > LINES:
                 await asyncio.sleep(0)
 
-    def caught_up(self, selected: Selected, stamp: int) -> None:
-        """All that happened up to `stamp` was our own doing and left every UID in its place."""
+    def caught_up(
+        self, selected: Selected, stamp: int, sets: Mapping[int, Sequence[int]] | None = None
+    ) -> None:
+        """All that happened up to `stamp` was our own doing and left every UID in its place;
+        `sets` are the flags that changed."""
         if stamp != selected.view.stamp:
-            view = selected.view.changed((), (), stamp)
-            selected.view = self.shared.views.keep(selected.mailbox.id, view)
+            view = selected.view.changed((), (), stamp, sets)
+            selected.view = self.shared.views.keep(self.viewed, view)
         selected.own.clear()
+
+    # --- flags, from the view --------------------------------------------------------------------
+
+    @property
+    def viewed(self) -> Of:
+        """Under what the view of the open mailbox is shared."""
+        return Of(self.open.mailbox.id, self.actor)
+
+    async def know_flags(self, first: int, last: int) -> bool:
+        """Make the view know the flags of messages, by number, as of its stamp.
+
+        False if it cannot: others changed the mailbox, and the client was not told yet.
+        """
+        selected = self.open
+        known = self.shared.views.get(self.viewed)
+        if known is not None and known.stamp == selected.view.stamp:
+            selected.view = known  # another session may have read them
+        pace = Pace(self.shared.clock)
+        while (span := selected.view.unread(first, last)) is not None:
+            if pace.over:
+                await pace.rest()
+            modseq, sets = await self.shared.house.mail.read(_flag_sets, selected.mailbox.id, *span)
+            if modseq != selected.view.stamp:
+                return False
+            selected.view = self.shared.views.keep(self.viewed, selected.view.read(sets))
+        return True
 
     async def _claim_recent(self, selected: Selected, added: Sequence[int]) -> None:
         """Which new messages are \\Recent here: those that no session was told of before."""
@@ -332,11 +416,11 @@ class Session:
         """The chosen messages as ranges of message numbers.
 
         Raises NoSuchMessage for a number that does not exist (RFC 3501 §6.4.8 makes that
-        harmless for UIDs only), BadSyntax for `$`.
+        harmless for UIDs only).
         """
-        if messages.saved:
-            raise BadSyntax("$ needs SEARCHRES, which is not offered")
         view = self.open.view
+        if messages.saved:
+            return view.by_uid(self.open.result)  # what was removed since is not in it: RFC 5182
         if uid:
             return view.by_uid(messages.resolve(view.last_uid))
         found = messages.resolve(view.size)
@@ -355,10 +439,24 @@ class Session:
         if self.state is State.SELECTED:
             self.state = State.SIGNED_IN
 
+    def sign_out(self) -> None:
+        """Forget who signed in, and all that was said since. RFC 8437 §2."""
+        self.close_mailbox()
+        self.state = State.NOT_SIGNED_IN
+        self.identity = None
+        self.condstore = False
+        self.client = ""
+        self.bad = 0
+        self.signed_out()
+
     async def find(self, path: str) -> Mailbox:
         """The mailbox at a path; raises NotFound."""
         boxes = await self.shared.house.mail.read(folders.tree, self.account)
         return boxes.find(path)
+
+
+def _flag_sets(tx: Tx, box: int, first: int, last: int) -> tuple[int | None, list[tuple[int, int]]]:
+    return reading.modseq(tx, box), reading.flag_sets(tx, box, first, last)
 
 
 class NoSuchMessage(Malformed):

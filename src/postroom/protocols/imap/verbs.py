@@ -10,10 +10,13 @@ from postroom.protocols.imap.commands import (
     copy,
     fetch,
     mailboxes,
+    quota,
     search,
     selecting,
     signin,
+    sort,
     store,
+    thread,
 )
 from postroom.protocols.imap.session import State, Verb
 
@@ -34,6 +37,7 @@ VERBS: Final = {
     b"LOGIN": Verb(signin.login, STRANGER),
     # authenticated: RFC 3501 §6.3
     b"ENABLE": Verb(signin.enable, SIGNED_IN),  # RFC 5161
+    b"UNAUTHENTICATE": Verb(signin.unauthenticate, SIGNED_IN),  # RFC 8437
     b"SELECT": Verb(selecting.select, SIGNED_IN),
     b"EXAMINE": Verb(selecting.examine, SIGNED_IN),
     b"CREATE": Verb(mailboxes.create, SIGNED_IN),
@@ -45,6 +49,8 @@ VERBS: Final = {
     b"LSUB": Verb(mailboxes.lsub, SIGNED_IN),
     b"NAMESPACE": Verb(mailboxes.namespace, SIGNED_IN),  # RFC 2342
     b"STATUS": Verb(mailboxes.status, SIGNED_IN),
+    b"GETQUOTA": Verb(quota.getquota, SIGNED_IN),  # RFC 9208
+    b"GETQUOTAROOT": Verb(quota.getquotaroot, SIGNED_IN),
     b"APPEND": Verb(append.append, SIGNED_IN),
     b"IDLE": Verb(anytime.idle, SIGNED_IN),  # RFC 2177
     # selected: RFC 3501 §6.4
@@ -57,8 +63,12 @@ VERBS: Final = {
     b"STORE": Verb(store.store, SELECTED, expunge=False),
     b"COPY": Verb(copy.copy, SELECTED),
     b"MOVE": Verb(copy.move, SELECTED),  # RFC 6851
+    b"SORT": Verb(sort.sort, SELECTED, expunge=False),  # RFC 5256
+    b"THREAD": Verb(thread.thread, SELECTED, expunge=False),
     b"UID EXPUNGE": Verb(copy.uid_expunge, SELECTED),  # RFC 4315
     b"UID SEARCH": Verb(search.search, SELECTED),
+    b"UID SORT": Verb(sort.sort, SELECTED),
+    b"UID THREAD": Verb(thread.thread, SELECTED),
     b"UID FETCH": Verb(fetch.fetch, SELECTED),
     b"UID STORE": Verb(store.store, SELECTED),
     b"UID COPY": Verb(copy.copy, SELECTED),

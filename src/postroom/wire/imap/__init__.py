@@ -166,7 +166,7 @@ from postroom.wire.imap.responses import (
     Untagged,
     Value,
 )
-from postroom.wire.imap.sequence import SequenceSet, compress, merge
+from postroom.wire.imap.sequence import SequenceSet, compress, in_order, merge
 
 __all__ = [
     "BEFORE_SIGN_IN",
@@ -268,6 +268,7 @@ __all__ = [
     "compress",
     "continuation",
     "flags",
+    "in_order",
     "internal_date",
     "literal",
     "literal8",

@@ -13,7 +13,8 @@ from datetime import date, datetime
 from typing import Final, NamedTuple, NoReturn, TypeVar
 
 from postroom.core.errors import Malformed
-from postroom.wire.imap import dates, utf7
+from postroom.formats import utf7
+from postroom.wire.imap import dates
 from postroom.wire.imap.sequence import SequenceSet
 
 T = TypeVar("T")

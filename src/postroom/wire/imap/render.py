@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Final, Literal, TypeAlias
 
-from postroom.wire.imap import utf7
+from postroom.formats import utf7
 from postroom.wire.imap.dates import render_date_time
 
 Kind: TypeAlias = Literal["OK", "NO", "BAD", "BYE", "PREAUTH"]

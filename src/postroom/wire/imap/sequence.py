@@ -142,5 +142,22 @@ def compress(numbers: Iterable[int]) -> bytes:
     return b",".join(parts)
 
 
+def in_order(numbers: Iterable[int]) -> bytes:
+    """Distinct numbers in an order that counts, as `5,1:3,2`: a range is a run that ascends by one.
+    RFC 5267 §3.2; b"" for none."""
+    parts: list[bytes] = []
+    start = previous = 0
+    for number in numbers:
+        if number == previous + 1 and start:
+            previous = number
+            continue
+        if start:
+            parts.append(_range(start, previous))
+        start = previous = number
+    if start:
+        parts.append(_range(start, previous))
+    return b",".join(parts)
+
+
 def _range(start: int, end: int) -> bytes:
     return b"%d" % start if start == end else b"%d:%d" % (start, end)

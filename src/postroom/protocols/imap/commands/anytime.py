@@ -21,8 +21,12 @@ _log = structlog.get_logger("postroom.imap")
 
 def offered(session: Session) -> bytes:
     """The capabilities as this session stands."""
+    tls = session.peer.tls
+    mechanisms = session.shared.authenticator.mechanisms(
+        encrypted=tls is not None, binding=tls is not None and bool(tls.endpoint)
+    )
     return capabilities.offered(
-        encrypted=session.peer.tls is not None,
+        mechanisms,
         signed_in=session.identity is not None,
         starttls=session.shared.tls is not None,
     )
@@ -38,7 +42,7 @@ async def capability(session: Session, command: Command) -> None:
 async def noop(session: Session, command: Command) -> None:
     """NOOP and CHECK: a chance to hear what others did. RFC 3501 §6.1.2, §6.4.1."""
     parse_nothing(command.args)
-    await session.finish(command, "Done")
+    await session.finish(command, "Done", look=False)
 
 
 async def logout(session: Session, command: Command) -> None:

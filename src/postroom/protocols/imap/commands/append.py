@@ -24,7 +24,7 @@ from postroom.formats.parsed import Parsed, parse
 from postroom.protocols.imap.commands.copy import NoTarget
 from postroom.protocols.imap.replies import code_of
 from postroom.protocols.imap.session import Session
-from postroom.store.blobs import ROW_LIMIT, NewBlob, Spool
+from postroom.store.blobs import ROW_LIMIT, Form, NewBlob, Spool
 from postroom.store.units import UNIT_ROWS
 from postroom.wire.imap import (
     AppendMessage,
@@ -180,7 +180,7 @@ class Appending:
         try:
             spool.write(self._ends.flush())
             parsed = await _parsed(spool)
-            (blob,) = await self._session.shared.house.blobs.finish(spool, b"")
+            (blob,) = (await self._session.shared.house.blobs.finish(spool, [Form()])).stored
         finally:
             spool.drop()
         house, said = self._session.shared.house, self._said

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from postroom.core.clock import Instant
 from postroom.core.errors import Malformed, NotAllowed
@@ -19,7 +19,6 @@ from postroom.store.sql import Tx
 from postroom.store.units import UNIT_ROWS
 from postroom.wire.imap import (
     SIGNED_IN,
-    BadSyntax,
     Command,
     StatusItem,
     mailbox_name,
@@ -39,6 +38,7 @@ from postroom.wire.imap import (
 # RFC 6154 §2 and §3.
 _USES: Final = frozenset({"\\archive", "\\drafts", "\\important", "\\junk", "\\sent", "\\trash"})
 _SEPARATOR: Final = b'"/"'
+_WALKED: Final = 10_000  # messages that may be looked at on the loop
 _COUNTS: Final = 200  # mailboxes whose new messages are counted in one read
 
 
@@ -183,15 +183,13 @@ async def list_(session: Session, command: Command) -> None:
     wanted = listing.patterns(asked.reference, asked.patterns)
     tree, names = await _named(session, wanted)
     found = list(listing.list_answers(tree, names, asked))
-    recent: dict[int, int] = {}
-    if StatusItem.RECENT in asked.status:
-        recent = await _recent(session, [each.named.mailbox for each in found])
+    counted = await _counted(session, [each.named.mailbox for each in found], asked.status)
 
     def lines(each: Listed) -> bytes:
         told = _list_line(b"LIST", each)
         if asked.status:
             named = each.named
-            told += _status_line(named.path, named.mailbox, asked.status, recent)
+            told += _status_line(named.path, named.mailbox, asked.status, counted)
         return told
 
     await _write(session, found, lines)
@@ -258,17 +256,43 @@ async def status(session: Session, command: Command) -> None:
     asked = parse_status(command.args)
     _check(session, asked.items)
     box = await session.find(asked.mailbox)
-    recent = await _recent(session, [box]) if StatusItem.RECENT in asked.items else {}
-    session.write(_status_line(asked.mailbox, box, asked.items, recent))
+    counted = await _counted(session, [box], asked.items)
+    session.write(_status_line(asked.mailbox, box, asked.items, counted))
     await session.finish(command, "Status told")
 
 
 def _check(session: Session, items: Sequence[StatusItem]) -> None:
-    """Refuse what is not offered; note what turns CONDSTORE on. RFC 7162 §3.1."""
-    if StatusItem.DELETED_STORAGE in items:
-        raise BadSyntax("DELETED-STORAGE needs QUOTA, which is not offered")
+    """Note what turns CONDSTORE on. RFC 7162 §3.1."""
     if StatusItem.HIGHESTMODSEQ in items:
         session.condstore = True
+
+
+class Counted(NamedTuple):
+    """What the row of a mailbox does not say, by its id; empty where nobody asked."""
+
+    recent: dict[int, int]
+    deleted: dict[int, int]  # octets
+
+
+async def _counted(
+    session: Session, boxes: Sequence[Mailbox], items: Sequence[StatusItem]
+) -> Counted:
+    recent = await _recent(session, boxes) if StatusItem.RECENT in items else {}
+    deleted = await _deleted(session, boxes) if StatusItem.DELETED_STORAGE in items else {}
+    return Counted(recent, deleted)
+
+
+async def _deleted(session: Session, boxes: Sequence[Mailbox]) -> dict[int, int]:
+    """How many octets EXPUNGE would free in each mailbox. RFC 9208 §4.1.4."""
+    mail, found = session.shared.house.mail, {}
+    for box in boxes:
+        if box.deleted in (0, box.total):
+            found[box.id] = box.size if box.deleted else 0
+            continue
+        read = mail.read if box.total <= _WALKED else mail.read_much
+        found[box.id] = await read(reading.deleted_size, box.id)
+        await session.output.drain()
+    return found
 
 
 async def _recent(session: Session, boxes: Sequence[Mailbox]) -> dict[int, int]:
@@ -297,22 +321,18 @@ def _count(tx: Tx, floors: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     return [(box, reading.count_from(tx, box, floor)) for box, floor in floors]
 
 
-def _status_line(
-    path: str, box: Mailbox, items: Sequence[StatusItem], recent: dict[int, int]
-) -> bytes:
-    told = b" ".join(_status_items(box, items, recent))
+def _status_line(path: str, box: Mailbox, items: Sequence[StatusItem], counted: Counted) -> bytes:
+    told = b" ".join(_status_items(box, items, counted))
     return untagged(b"STATUS", mailbox_name(path), b"(" + told + b")")
 
 
-def _status_items(
-    box: Mailbox, items: Sequence[StatusItem], recent: dict[int, int]
-) -> Iterator[bytes]:
+def _status_items(box: Mailbox, items: Sequence[StatusItem], counted: Counted) -> Iterator[bytes]:
     for item in items:
         match item:
             case StatusItem.MESSAGES:
                 value = box.total
             case StatusItem.RECENT:
-                value = recent[box.id]
+                value = counted.recent[box.id]
             case StatusItem.UIDNEXT:
                 value = box.uidnext
             case StatusItem.UIDVALIDITY:
@@ -321,6 +341,8 @@ def _status_items(
                 value = box.unseen
             case StatusItem.DELETED:
                 value = box.deleted
+            case StatusItem.DELETED_STORAGE:
+                value = counted.deleted[box.id]
             case StatusItem.SIZE:
                 value = box.size
             case StatusItem.HIGHESTMODSEQ:
@@ -330,6 +352,4 @@ def _status_items(
             case StatusItem.MAILBOXID:
                 yield b"MAILBOXID (" + external(MAILBOX, box.id).encode("ascii") + b")"
                 continue
-            case _:
-                raise AssertionError(f"{item} was refused before")
         yield item.encode("ascii") + b" %d" % value

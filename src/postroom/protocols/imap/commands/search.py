@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
 
-from postroom.core.errors import Corrupt
+from postroom.core.errors import Corrupt, MailError, Malformed
 from postroom.core.ids import BLOB, external
 from postroom.domain.mailboxes import flags as bits
 from postroom.domain.mailboxes import reading
 from postroom.domain.mailboxes.messages import Pick
+from postroom.formats.folding import fold
 from postroom.formats.headers import HEADER_MAX
+from postroom.formats.parsed import MAKER_VERSION
+from postroom.protocols.imap.kept import SUBJECTS, Subjects
 from postroom.protocols.imap.pace import Pace
 from postroom.protocols.imap.searching import (
     About,
@@ -30,11 +34,12 @@ from postroom.protocols.imap.searching import (
 )
 from postroom.protocols.imap.session import Session, State, picks
 from postroom.protocols.imap.text import HeaderText, look
+from postroom.protocols.imap.view import Range, Ranges
 from postroom.store.blobs import Blobs
 from postroom.store.sql import Tx
 from postroom.wire.imap import (
-    BadSyntax,
     Command,
+    SearchKey,
     SearchReturn,
     compress,
     parse_search,
@@ -51,6 +56,7 @@ NUMBERS: Final = 4096
 """Numbers in one write of a long answer."""
 
 _MIN: Final = frozenset({SearchReturn.MIN})
+_SAVE: Final = frozenset({SearchReturn.SAVE})
 _log: Final = structlog.get_logger("postroom.imap")
 
 
@@ -58,22 +64,122 @@ async def search(session: Session, command: Command) -> None:
     """Answer with what matches in the mailbox as the client knows it."""
     uid = command.name.startswith(b"UID ")
     wanted = parse_search(command.args)
-    if wanted.returns is not None and SearchReturn.SAVE in wanted.returns:
-        raise BadSyntax("SAVE needs SEARCHRES, which is not offered")
+    saves = wanted.returns is not None and SearchReturn.SAVE in wanted.returns
+    with saving(session, saves):
+        hits = await find(session, wanted.key, uid=uid or saves, first=wanted.returns == _MIN)
+    if saves and wanted.returns is not None:
+        save(session, hits.numbers, wanted.returns)
+        if not uid:
+            hits.numbers = await _numbered(session, hits.numbers)
+    if wanted.returns is None:
+        await tell(session, b"SEARCH", hits)
+    elif wanted.returns != _SAVE:  # RFC 5182 §2.1: SAVE alone tells nothing
+        session.write(await _extended(command.tag, hits, wanted.returns, uid=uid))
+    await session.finish(command, "Searched")
+
+
+async def find(session: Session, key: SearchKey, *, uid: bool, first: bool = False) -> Hits:
+    """What matches in the mailbox as the client knows it: everything, or at least the first."""
     selected = session.open
     mail = session.shared.house.mail
     # Other sessions may have set keywords that this one has not been told of.
     registry = await mail.read(bits.registry, selected.mailbox.account)
-    about = About(selected.view, registry, selected.recent, session.shared.clock.now())
-    asked = question(wanted.key, about)
+    now = session.shared.clock.now()
+    about = About(selected.view, registry, selected.recent, now, selected.result)
+    asked = question(key, about)
     if asked.asks_modseq:
         session.condstore = True  # RFC 7162 §3.1: a CONDSTORE enabling command
-    hits = await _hits(session, asked, uid=uid, first=wanted.returns == _MIN)
-    if wanted.returns is None:
-        await _tell(session, hits)
-    else:
-        session.write(await _extended(command.tag, hits, wanted.returns, uid=uid))
-    await session.finish(command, "Searched")
+    if asked.subjects and asked.ranges:
+        asked.ranges = await _with_subjects(session, asked.subjects, asked.ranges)
+    return await _hits(session, asked, uid=uid, first=first)
+
+
+# --- the saved result ---------------------------------------------------------------------------
+
+
+@contextmanager
+def saving(session: Session, saves: bool) -> Iterator[None]:
+    """Around the finding of what is to be saved: NO leaves an empty result, BAD what was there.
+    RFC 5182 §2.1."""
+    try:
+        yield
+    except Malformed:
+        raise
+    except MailError:
+        if saves and session.selected is not None:
+            session.selected.result = Ranges()
+        raise
+
+
+def save(session: Session, uids: Sequence[int], returns: frozenset[SearchReturn]) -> None:
+    """Keep a result, UIDs that are in the order of the answer, as `$`: the first and the last
+    alone where only those were asked for. RFC 5182 §2.4."""
+    session.open.result = Ranges(sorted(_told_of(uids, returns)))
+
+
+def _told_of(found: Sequence[int], returns: frozenset[SearchReturn]) -> Sequence[int]:
+    """Of what was found in order, that which MIN and MAX tell if nothing else is asked for."""
+    asked = returns - _SAVE
+    if not asked or asked - {SearchReturn.MIN, SearchReturn.MAX} or not found:
+        return found
+    first = {found[0]} if SearchReturn.MIN in asked else set()
+    return list(first | ({found[-1]} if SearchReturn.MAX in asked else set()))
+
+
+async def _numbered(session: Session, uids: Sequence[int]) -> list[int]:
+    """Message numbers of UIDs in the view."""
+    view, pace = session.open.view, Pace(session.shared.clock)
+    found: list[int] = []
+    for start in range(0, len(uids), NUMBERS):
+        found += view.numbers(uids[start : start + NUMBERS])
+        if pace.over:
+            await pace.rest()
+    return found
+
+
+# --- narrowing ---------------------------------------------------------------------------------
+
+
+async def _with_subjects(
+    session: Session, wanted: frozenset[str], ranges: Sequence[Range]
+) -> list[Range]:
+    """Of some messages, by number, those whose subject may hold all of the folded strings."""
+    view, box, pace = session.open.view, session.open.mailbox.id, Pace(session.shared.clock)
+    found: list[Range] = []
+    for lo, hi in ranges:
+        at = lo
+        while at <= hi:
+            block = view.uid(at) // SUBJECTS
+            last = min(hi, view.below((block + 1) * SUBJECTS))  # a number: of its last message
+            known = await _subjects(
+                session, box, block, view.uid(view.below((block + 1) * SUBJECTS))
+            )
+            hits = set.intersection(*(known.holding(each) for each in wanted))
+            numbers = map(view.number, sorted(hits))
+            found += [(number, number) for number in numbers if at <= number <= last]
+            at = last + 1
+            if pace.over:
+                await pace.rest()
+    return found
+
+
+async def _subjects(session: Session, box: int, block: int, top: int) -> Subjects:
+    """The subjects of a block, at least up to the UID `top`."""
+    kept = session.shared.kept
+    known = kept.subjects(box, block)
+    if known is not None and known.top >= top:
+        return known
+    first = block * SUBJECTS
+    mail = session.shared.house.mail
+    rows = await mail.read(reading.subjects, box, first, first + SUBJECTS - 1)
+    folded = [
+        # An older maker's subject may be made anew: it is looked at where it lies.
+        (uid, fold(subject) if subject is not None and version == MAKER_VERSION else None)
+        for uid, subject, version in rows
+    ]
+    made = Subjects(folded, max(top, rows[-1][0] if rows else 0))
+    kept.keep_subjects(box, block, made)
+    return made
 
 
 # --- finding ------------------------------------------------------------------------------------
@@ -81,7 +187,8 @@ async def search(session: Session, command: Command) -> None:
 
 @dataclass(slots=True)
 class Hits:
-    """Message numbers or UIDs that match, ascending, and their modseqs if those are asked for."""
+    """Message numbers or UIDs that match, in their order, and their modseqs if those are asked
+    for."""
 
     numbers: list[int] = field(default_factory=list)
     modseqs: list[int] | None = None
@@ -239,9 +346,9 @@ def _read(tx: Tx, blobs: Blobs, message: Candidate, size: int) -> bytes | None:
 # --- telling ------------------------------------------------------------------------------------
 
 
-async def _tell(session: Session, hits: Hits) -> None:
-    """The SEARCH response, one line of any length. RFC 3501 §7.2.5."""
-    held = [b"* SEARCH"]
+async def tell(session: Session, name: bytes, hits: Hits) -> None:
+    """The SEARCH or SORT response, one line of any length. RFC 3501 §7.2.5, RFC 5256 §4."""
+    held = [b"* " + name]
     for start in range(0, len(hits.numbers), NUMBERS):
         if start:
             session.write(b"".join(held))
@@ -279,13 +386,14 @@ def esearch(tag: bytes, hits: Hits, returns: frozenset[SearchReturn], *, uid: bo
     if SearchReturn.COUNT in returns:
         parts.append(b"COUNT %d" % len(numbers))
     if modseqs:
-        parts.append(b"MODSEQ %d" % max(_told(modseqs, returns)))
+        parts.append(b"MODSEQ %d" % max(told_modseqs(modseqs, returns)))
     return b" ".join(parts) + b"\r\n"
 
 
-def _told(modseqs: list[int], returns: frozenset[SearchReturn]) -> list[int]:
+def told_modseqs(modseqs: list[int], returns: frozenset[SearchReturn]) -> list[int]:
     """The modseqs of the messages that the answer is about. RFC 4731 §3.2."""
-    if returns <= {SearchReturn.MIN, SearchReturn.MAX}:
+    returns = returns - _SAVE
+    if returns and returns <= {SearchReturn.MIN, SearchReturn.MAX}:
         first = modseqs[:1] if SearchReturn.MIN in returns else []
         return first + (modseqs[-1:] if SearchReturn.MAX in returns else [])
     return modseqs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import array
+from typing import Final
 
 from postroom.core.ids import MAILBOX, external
 from postroom.domain.mailboxes import folders, reading
@@ -11,7 +11,7 @@ from postroom.domain.mailboxes.flags import registry as read_registry
 from postroom.domain.mailboxes.folders import Mailbox
 from postroom.protocols.imap.commands.copy import expunge_deleted
 from postroom.protocols.imap.session import Selected, Session, State
-from postroom.protocols.imap.view import View
+from postroom.protocols.imap.view import Of, View
 from postroom.store.sql import Tx
 from postroom.wire.imap import BadSyntax, Command, flags, parse_nothing, parse_select, untagged
 
@@ -35,10 +35,13 @@ async def _open(session: Session, command: Command, *, read_only: bool) -> None:
         session.tell(None, "OK", "That mailbox is closed", b"CLOSED")  # RFC 7162 §3.2.11
     house, views = session.shared.house, session.shared.views
     found = await session.find(asked.mailbox)
-    known = views.get(found.id)
-    mailbox, uids, registry, first_unseen = await house.mail.read(_read, found.id, known)
-    view = known if uids is None and known is not None else View.of(uids or _NONE, mailbox.modseq)
-    view = views.keep(mailbox.id, view)
+    viewed = Of(found.id, session.actor)
+    known = views.get(viewed)
+    read = house.mail.read
+    if found.total > MANY and (known is None or known.stamp != found.modseq):
+        read = house.mail.read_much
+    mailbox, view, registry, first_unseen = await read(_read, found.id, known)
+    view = views.keep(viewed, view)
     selected = Selected(mailbox, view, registry, read_only)
     floor = await house.state.read(reading.recent_floor, mailbox.id)
     if floor < mailbox.uidnext:
@@ -54,18 +57,22 @@ async def _open(session: Session, command: Command, *, read_only: bool) -> None:
     session.tell(command.tag, "OK", f"{word} {asked.mailbox}", mode)
 
 
-_NONE = array.array("I")
+MANY: Final = 10_000
+"""Messages whose UIDs and flags are read on the loop. Of more, the UIDs are read in a thread, and
+flags as they are asked for."""
 
 
-def _read(
-    tx: Tx, box: int, known: View | None
-) -> tuple[Mailbox, array.array[int] | None, Registry, int | None]:
-    """One snapshot; the UIDs only if no view of this very state is at hand."""
+def _read(tx: Tx, box: int, known: View | None) -> tuple[Mailbox, View, Registry, int | None]:
+    """One snapshot; UIDs and flags only if no view of this very state is at hand."""
     mailbox = folders.get(tx, box)
-    current = known is not None and known.stamp == mailbox.modseq
-    uids = None if current else reading.uids(tx, box)
+    if known is not None and known.stamp == mailbox.modseq:
+        view = known
+    elif mailbox.total > MANY:
+        view = View.of(reading.uids(tx, box), mailbox.modseq)
+    else:
+        view = View.of_flagged(reading.flag_sets(tx, box, 1, mailbox.uidnext), mailbox.modseq)
     unseen = reading.first_unseen(tx, box) if mailbox.unseen else None
-    return mailbox, uids, read_registry(tx, mailbox.account), unseen
+    return mailbox, view, read_registry(tx, mailbox.account), unseen
 
 
 def _tell(session: Session, selected: Selected, first_unseen: int | None) -> None:

@@ -1,24 +1,35 @@
-"""STARTTLS, LOGIN, AUTHENTICATE, ENABLE. RFC 3501 §6.2, RFC 4959, RFC 4616, RFC 5161."""
+"""STARTTLS, LOGIN, AUTHENTICATE, ENABLE, UNAUTHENTICATE. RFC 3501 §6.2, RFC 4959, RFC 5161.
+
+The mechanisms of AUTHENTICATE are access's; here they are carried over the line.
+"""
 
 from __future__ import annotations
 
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
 import structlog
 
-from postroom.access import Attempt
+from postroom.access import Attempt, Challenge, Conversation, Identity, SessionFacts
 from postroom.core.errors import AuthUnavailable, EncryptionRequired, Malformed, NotAuthenticated
 from postroom.protocols.imap.commands.anytime import offered
 from postroom.protocols.imap.session import Session, State
 from postroom.wire.imap import (
+    BadSyntax,
     Command,
     continuation,
     parse_authenticate,
     parse_enable,
     parse_login,
     parse_nothing,
+    sasl_response,
     untagged,
 )
+from postroom.wire.sasl import LOGIN
 
-_PLAIN_PARTS = 3
+PROTOCOL: Final = "IMAP"
 
 
 async def starttls(session: Session, command: Command) -> None:
@@ -33,63 +44,81 @@ async def starttls(session: Session, command: Command) -> None:
 
 
 async def login(session: Session, command: Command) -> None:
-    """RFC 3501 §6.2.3."""
+    """RFC 3501 §6.2.3. Never before TLS: RFC 8314 §3."""
     asked = parse_login(command.args)
-    await sign_in(session, command.tag, "LOGIN", asked.user, asked.password)
+    if session.peer.tls is None:
+        raise EncryptionRequired
+    facts = SessionFacts.of(session.peer, PROTOCOL)
+    attempt = Attempt(LOGIN, asked.user, asked.password, facts.ip, facts.listener, facts.protocol)
+    with _judged(session):
+        identity = await session.shared.authenticator.authenticate(attempt)
+    _welcome(session, command.tag, identity)
 
 
 async def authenticate(session: Session, command: Command) -> None:
     """RFC 3501 §6.2.2; the first response may come along: RFC 4959."""
     asked = parse_authenticate(command.args)
-    if asked.mechanism != "PLAIN":
-        session.tell(command.tag, "NO", "This mechanism is not offered", b"CANNOT")
-        return
-    if session.peer.tls is None:
-        raise EncryptionRequired
-    if asked.initial is None:
-        session.sasl = (command.tag, asked.mechanism)
-        session.write(continuation())
-        return
-    await plain(session, command.tag, asked.initial)
+    facts = SessionFacts.of(session.peer, PROTOCOL)
+    conversation = session.shared.authenticator.begin(asked.mechanism, facts)
+    await _step(session, command.tag, conversation, asked.initial)
 
 
-async def plain(session: Session, tag: bytes, response: bytes) -> None:
-    """`authorization NUL authentication NUL password`. RFC 4616 §2."""
-    parts = response.split(b"\0")
-    if len(parts) != _PLAIN_PARTS:
-        raise Malformed("This is no PLAIN response")
+async def answer(session: Session, line: bytes) -> None:
+    """A line of the client in an AUTHENTICATE exchange. RFC 3501 §6.2.2."""
+    assert session.sasl is not None  # the server asked for the line because of it
+    (tag, conversation), session.sasl = session.sasl, None
     try:
-        acting, user, password = (part.decode("utf-8") for part in parts)
-    except UnicodeDecodeError:
-        raise Malformed("This is no PLAIN response") from None
-    if acting and acting != user:
-        # Acting for another needs a grant, which sharing brings; nobody has one yet.
-        raise NotAuthenticated(detail=f"{user[:100]!a} asked to act as {acting[:100]!a}")
-    await sign_in(session, tag, "PLAIN", user, password)
+        response = sasl_response(line)
+    except BadSyntax:
+        conversation.abandon()
+        raise
+    if response is None:
+        conversation.abandon()
+        session.bad += 1
+        session.tell(tag, "BAD", "Cancelled")
+        return
+    await _step(session, tag, conversation, response)
 
 
-async def sign_in(session: Session, tag: bytes, mechanism: str, user: str, password: str) -> None:
-    """The one way in. Never before TLS: RFC 8314 §3."""
-    if session.peer.tls is None:
-        raise EncryptionRequired
-    attempt = Attempt(
-        mechanism=mechanism,
-        login=user,
-        password=password,
-        ip=session.peer.ip,
-        listener=session.peer.listener,
-        protocol="IMAP",
-    )
+async def _step(
+    session: Session, tag: bytes, conversation: Conversation, response: bytes | None
+) -> None:
+    with _judged(session):
+        said = await conversation.step(response)
+    if isinstance(said, Challenge):
+        session.sasl = (tag, conversation)
+        session.write(continuation(b64encode(said.data).decode("ascii")))
+    else:
+        _welcome(session, tag, said)
+
+
+@contextmanager
+def _judged(session: Session) -> Iterator[None]:
+    """Around a judgement: what it logs names the session, and what goes wrong counts."""
     try:
         with structlog.contextvars.bound_contextvars(session=session.id):
-            session.identity = await session.shared.authenticator.authenticate(attempt)
+            yield
     except (NotAuthenticated, AuthUnavailable) as error:
         session.bad += 1
         error.detail = ""  # access has logged it: one line for each attempt
         raise
+    except Malformed:
+        session.bad += 1
+        raise
+
+
+def _welcome(session: Session, tag: bytes, identity: Identity) -> None:
+    session.identity = identity
     session.state = State.SIGNED_IN
     session.signed_in()
     session.tell(tag, "OK", "Signed in", b"CAPABILITY " + offered(session))
+
+
+async def unauthenticate(session: Session, command: Command) -> None:
+    """RFC 8437 §2: the next one signs in as if nobody had before; TLS stays as it is."""
+    parse_nothing(command.args)
+    session.sign_out()
+    session.tell(command.tag, "OK", "Signed out", b"CAPABILITY " + offered(session))
 
 
 async def enable(session: Session, command: Command) -> None:

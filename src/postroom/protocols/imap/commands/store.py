@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Final
 
 from postroom.core.clock import Instant
@@ -12,7 +13,7 @@ from postroom.domain.mailboxes import messages, reading
 from postroom.domain.mailboxes.change import begin
 from postroom.domain.mailboxes.flags import registry as read_registry
 from postroom.domain.mailboxes.folders import Mailbox
-from postroom.domain.mailboxes.messages import FlagChange, Flagged, Pick
+from postroom.domain.mailboxes.messages import FlagChange, Flagged, Known, Pick
 from postroom.domain.mailboxes.reading import Changes
 from postroom.protocols.imap.session import Selected, Session, picks
 from postroom.store.sql import Tx
@@ -40,7 +41,11 @@ async def store(session: Session, command: Command) -> None:
     house, box = session.shared.house, selected.mailbox
     known, alone = selected.view.stamp, True
     foreign: set[int] = set()  # what others changed and this client has not heard of
-    for _, pick in picks(selected.view, ranges, PIECE):
+    sets: dict[int, Sequence[int]] = {}  # what came of it, as long as nobody else does a thing
+    for (first, last), pick in picks(selected.view, ranges, PIECE):
+        before_it: Known | None = None
+        if asked.unchanged_since is None and alone and _together(pick, first, last):
+            before_it = await _known(session, known, first, last)
         write = house.mail.write if pick.few else house.mail.write_much
         before, done = await write(
             _set,
@@ -51,12 +56,15 @@ async def store(session: Session, command: Command) -> None:
             house.clock.now(),
             session.actor,
             asked.unchanged_since,
+            before_it,
         )
         alone = alone and before.mailbox.modseq == known
         known = before.mailbox.modseq
         if done.groups:
             known = done.modseq
             selected.own.add(known)
+        for bits, uids in done.groups:
+            sets[bits] = sorted([*sets[bits], *uids]) if bits in sets else uids
         foreign.update(uid for uid, _, modseq in before.flags if modseq not in selected.own)
         if foreign or selected.registry.missing(wanted.add):
             # A keyword has to be announced before it is used.
@@ -67,12 +75,13 @@ async def store(session: Session, command: Command) -> None:
             await _tell_foreign(session, selected, foreign, done)
         failed += done.failed
     if alone:
-        session.caught_up(selected, known)
+        session.caught_up(selected, known, sets)
     code = None
     if failed:
         numbers = failed if uid else [n for n in map(selected.view.number, failed) if n]
         code = b"MODIFIED " + compress(numbers)  # RFC 7162 §3.1.3
-    await session.finish(command, "Stored" if not failed else "Some were changed meanwhile", code)
+    text = "Stored" if not failed else "Some were changed meanwhile"
+    await session.finish(command, text, code, look=not alone)
 
 
 def _set(
@@ -84,14 +93,36 @@ def _set(
     now: Instant,
     actor: int,
     unchanged_since: int | None,
+    known: Known | None,
 ) -> tuple[Changes, Flagged]:
     """Change flags; also what others did in the mailbox after `since`, before this."""
-    begin(tx, box.account)  # the lock: nothing comes between
+    change = begin(tx, box.account)  # the lock: nothing comes between
     before = reading.changes(tx, box.id, since)
-    done = messages.set_flags(
-        tx, box.account, box.id, pick, wanted, now, actor, unchanged_since=unchanged_since
+    done = messages.change_flags(
+        tx,
+        change,
+        before.mailbox,
+        pick,
+        wanted,
+        now,
+        actor,
+        unchanged_since=unchanged_since,
+        known=known,
     )
     return before, done
+
+
+def _together(pick: Pick, first: int, last: int) -> bool:
+    """The picked messages are all from the number `first` to the number `last`."""
+    return pick.uids is None or len(pick.uids) == last - first + 1
+
+
+async def _known(session: Session, modseq: int, first: int, last: int) -> Known | None:
+    """The flags before, if the view has them: then the unit need not look."""
+    view = session.open.view
+    if view.stamp != modseq or view.unread(first, last) is not None:
+        return None
+    return Known(modseq, tuple(view.grouped(first, last).items()))
 
 
 def _change(asked: Store) -> FlagChange:
@@ -154,11 +185,13 @@ async def _tell(
 
 def _alike(selected: Selected, uids: Sequence[int]) -> Iterator[Sequence[int]]:
     """Pieces whose messages all are \\Recent here or all are not."""
-    floor = selected.recent[0][0] if selected.recent else uids[-1] + 1
-    at = bisect_left(uids, floor)
-    yield from messages.pieces(uids[:at], LINES)
-    for uid in uids[at:]:
-        yield (uid,)
+    at = 0
+    for lo, hi in selected.recent:
+        first, end = bisect_left(uids, lo, at), bisect_right(uids, hi, at)
+        yield from messages.pieces(uids[at:first], LINES)
+        yield from messages.pieces(uids[first:end], LINES)
+        at = end
+    yield from messages.pieces(uids[at:], LINES)
 
 
 def _lines(selected: Selected, uids: Sequence[int], what: bytes, *, with_uid: bool) -> bytes:
@@ -171,7 +204,6 @@ def _lines(selected: Selected, uids: Sequence[int], what: bytes, *, with_uid: bo
         numbers, uids = zip(*known, strict=True)
     end = what.replace(b"%", b"%%") + b")\r\n"
     if with_uid:
-        return b"".join(
-            map((b"* %d FETCH (UID %d " + end).__mod__, zip(numbers, uids, strict=True))
-        )
-    return b"".join(map((b"* %d FETCH (" + end).__mod__, numbers))
+        pairs = zip(numbers, uids, strict=True)
+        return (b"* %d FETCH (UID %d " + end) * len(uids) % tuple(chain.from_iterable(pairs))
+    return (b"* %d FETCH (" + end) * len(uids) % tuple(numbers)

@@ -85,6 +85,7 @@ GRAMMAR: Final[Mapping[bytes, Callable[[Cursor], Arguments]]] = {
     b"LOGIN": parse_login,
     # authenticated: §6.3
     b"ENABLE": parse_enable,
+    b"UNAUTHENTICATE": parse_nothing,  # RFC 8437
     b"SELECT": parse_select,
     b"EXAMINE": parse_select,
     b"CREATE": parse_create,
