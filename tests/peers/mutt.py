@@ -107,8 +107,8 @@ def _found(answer: tuple[str, list[bytes | None]]) -> int:
 class Mutt:
     """mutt for one account, with a home of its own."""
 
-    def __init__(self, at: Walking, who: Account) -> None:
-        self.home = at.folder / "mutt"
+    def __init__(self, at: Walking, who: Account, folder: str = "mutt") -> None:
+        self.home = at.folder / folder
         (self.home / "headers").mkdir(parents=True)
         self._config = self.home / "muttrc"
         self._config.write_text(

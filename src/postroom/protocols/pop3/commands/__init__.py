@@ -1,0 +1,1 @@
+"""The commands of POP3, a file for each family."""
