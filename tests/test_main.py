@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from postroom import __version__
 from postroom.server import house
 from postroom.server.instance import Layout
 
@@ -52,13 +53,19 @@ def test_a_stopped_server_is_administered_directly(data: str) -> None:
     assert made.stderr == ""
     again = postroom("domain", "create", "example.org", f"--data={data}")
     assert (again.returncode, again.stdout) == (1, "")
-    assert postroom("domain", "create", "not a domain", "--data", data).returncode == 2
+    wrong = postroom("domain", "create", "not a domain", "--data", data)
+    assert (wrong.returncode, wrong.stderr) == (
+        2,
+        "postroom: not a domain is not a valid domain\n",
+    )
+    assert postroom("jobs", "run", "blobs.sweep", "--data", data).returncode == 0
 
 
 def test_without_a_command_it_is_misuse() -> None:
     for words in ((), ("--json",), ("--data", "x"), ("--data",)):
         assert postroom(*words).returncode == 2
     assert "serve" in postroom("--help").stdout
+    assert postroom("--version").stdout == f"Postroom {__version__}\n"
 
 
 def test_a_reader_that_goes_away_is_no_crash(data: str) -> None:
@@ -74,7 +81,8 @@ def test_a_reader_that_goes_away_is_no_crash(data: str) -> None:
 
 def test_ready_waits_no_longer_than_it_was_told(tmp_path: Path) -> None:
     done = postroom("ready", "--timeout", "0.2", "--data", str(tmp_path / "none"))
-    assert (done.returncode, done.stderr) == (1, "")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "was not ready within 0.2 s" in done.stderr
     assert postroom("--data", str(tmp_path), "ready", "--timeout", "soon").returncode == 2
 
 
@@ -122,6 +130,7 @@ def test_a_running_server_is_administered_through_its_socket(
     served: tuple[str, subprocess.Popen[str]],
 ) -> None:
     data, server = served
+    assert _imported("account", "show", "admin@first.example", "--data", data) < 120
     status = json.loads(postroom("status", "--json", "--data", data).stdout)
     assert status["state"] == "ready"
     assert [worker["state"] for worker in status["workers"]] == ["ready", "ready"]
@@ -142,6 +151,44 @@ def test_a_running_server_is_administered_through_its_socket(
     # And now without it: the same command, the same answer.
     listed = json.loads(postroom("account", "list", "--json", "--data", data).stdout)
     assert [each["address"] for each in listed] == ["admin@first.example", "ann@first.example"]
+
+
+def _imported(*words: str) -> int:
+    """How many modules a command imports where a server runs."""
+    counted = (
+        "import sys; from postroom.__main__ import main; code = main(sys.argv[1:]);"
+        "print(len(sys.modules), file=sys.stderr); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", counted, *words], env=ENV, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return int(done.stderr)
+
+
+def test_what_a_command_reads_lies_where_it_was_typed(
+    served: tuple[str, subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    data, _ = served
+    (tmp_path / "town.toml").write_text('format = 1\ndomains = ["b.example"]\n', encoding="utf-8")
+
+    def here(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*PROGRAM, *words, "--data", data],
+            cwd=tmp_path, env=ENV, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+
+    done = here("config", "diff", "town.toml")
+    assert (done.returncode, done.stdout) == (0, "+ domain b.example\n"), done.stderr
+    done = here("config", "diff", "gone.toml")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert (
+        done.stderr == f"postroom: {tmp_path}/gone.toml cannot be read: No such file or directory\n"
+    )
+    done = here("backup", "copies")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "copies").is_dir()
+    assert postroom("restore", str(tmp_path / "copies"), "--data", data).returncode == 1
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another")

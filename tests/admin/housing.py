@@ -13,12 +13,14 @@ from postroom.access import Authenticator
 from postroom.admin import AdminHouse, Caller, codec, perform
 from postroom.admin.house import checker, named
 from postroom.core.ids import Ids
+from postroom.core.secrets import Keyring
 from postroom.core.settings import SERVER
 from postroom.domain.policy import Assignment, Policies, change
 from postroom.mailflow.house import MailHouse
 from postroom.store.blobs import Blobs
 from postroom.store.files import Files
 from postroom.testing.clock import ManualClock
+from postroom.wire.sasl import ITERATIONS_LEAST
 from tests.stores import Stores
 
 
@@ -30,9 +32,9 @@ class Admin:
     stores: Stores
     clock: ManualClock
 
-    async def do(self, operation: str, /, **asked: Any) -> Any:
+    async def do(self, operation: str, /, *, reason: str = "", **asked: Any) -> Any:
         kind = named(operation).input
-        return await perform(self.house, operation, codec.decode(kind, asked))
+        return await perform(self.house, operation, codec.decode(kind, asked), reason)
 
     def by(self, caller: Caller) -> Admin:
         return Admin(replace(self.house, caller=caller), self.stores, self.clock)
@@ -56,14 +58,20 @@ async def open_admin(
         clock=clock,
         ids=ids,
         policies=Policies(),
+        secrets=Keyring(str(folder / "secrets.keys")),
     )
+    flow.secrets.make()
     authenticator = Authenticator(
-        flow.mail, clock, flow.policies, default_domain=lambda: "example.org"
+        flow.mail, clock, flow.policies, ids, default_domain=lambda: "example.org"
     )
     made = Admin(AdminHouse(flow, authenticator, checker(flow)), stores, clock)
     try:
         if first:
-            cheap = ("access.hash_memory", 8192), ("access.hash_passes", 1)
+            cheap = (
+                ("access.hash_memory", 8192),
+                ("access.hash_passes", 1),
+                ("access.scram_iterations", ITERATIONS_LEAST),
+            )
             set_ = [Assignment(SERVER, name, value) for name, value in cheap]
             await stores.mail.write(change, set_, ids.new(), clock.now(), 0, "tests hurry")
             await made.do("domain create", domain="example.org")

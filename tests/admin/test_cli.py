@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
-import os
 import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -41,6 +41,7 @@ def log_as_the_command_sets_it_up() -> Iterator[None]:
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run a command in a directory that holds the domain example.org."""
     made = False
+    seconds = itertools.count(10, 10)
 
     @asynccontextmanager
     async def ours(data: str) -> AsyncIterator[MailHouse]:
@@ -50,7 +51,7 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
         mail, state = open_mail("sqlite", data)
         try:
             stores, clock = Stores("sqlite", mail, state), ManualClock()
-            clock.advance(len(os.listdir(data)))
+            clock.advance(next(seconds))  # no two commands at one moment: ids are made of it
             async with open_admin(stores, clock, Path(data), first=not made) as admin:
                 made = True
                 yield admin.house.flow
@@ -105,6 +106,39 @@ def test_secrets_come_from_standard_input_alone(run: Run) -> None:
     assert re.search(r"^password +\w{5}(-\w{5}){3}$", out, re.MULTILINE)
 
 
+def test_what_changes_takes_a_reason_that_the_history_tells(run: Run) -> None:
+    assert run("domain", "create", "b.example", "--reason", "we bought it")[0] == DONE
+    (made, *_) = told(run("changes", "list", "--json")[1])
+    assert (made["operation"], made["reason"]) == ("domain create", "we bought it")
+    code, out, _ = run("changes", "show", made["id"])
+    assert code == DONE
+    assert "because: we bought it" in out
+    assert "+ domain b.example" in out
+    assert run("changes", "revert", made["id"], "--reason", "sold again")[0] == DONE
+    assert run("domain", "show", "b.example")[0] == REFUSED
+    assert run("domain", "list", "--reason", "none is needed")[0] == MISUSE
+    assert run("domain", "create", "c.example", "--reason", "x" * 1001)[0] == MISUSE
+
+
+def test_the_configuration_goes_out_and_comes_in_as_a_document(run: Run, tmp_path: Path) -> None:
+    code, text, _ = run("config", "export")
+    assert code == DONE
+    assert text.startswith("format = 1\ndomains = [")
+    file = tmp_path / "town.toml"
+    file.write_text(text.replace("example.org", "b.example"), encoding="utf-8")
+    code, out, _ = run("config", "diff", str(file))
+    assert (code, out) == (DONE, "+ domain b.example\n")
+    code, out, _ = run("config", "apply", "-", stdin=file.read_text(encoding="utf-8"))
+    assert code == DONE
+    assert re.search(r"^1 changes, in c\w+\.$", out, re.MULTILINE)
+    assert run("config", "diff", str(file))[1] == "All is as the document says.\n"
+    code, _, err = run("config", "diff", str(tmp_path / "nothing.toml"))
+    assert code == MISUSE
+    assert "cannot be read" in err
+    file.write_bytes(b"\xff")
+    assert run("config", "diff", str(file))[0] == MISUSE
+
+
 def test_options_have_their_types_and_choices(run: Run) -> None:
     made = run("account", "create", "ann@example.org", "--role", "admin", "--name", "A B")
     assert made[0] == DONE
@@ -141,6 +175,15 @@ def test_negative_numbers_and_dashes_reach_the_operation(run: Run) -> None:
 )
 def test_exit_codes(run: Run, words: tuple[str, ...], code: int) -> None:
     assert run(*words)[0] == code
+
+
+def test_without_a_log_the_command_says_what_the_log_would(run: Run, tmp_path: Path) -> None:
+    run("domain", "list")
+    with contextlib.closing(sqlite3.connect(tmp_path / "mail.db")) as db, db:
+        db.execute("ALTER TABLE setting RENAME TO unset")
+    code, _, err = run("settings", "list")
+    assert code == REFUSED
+    assert "no such table: setting" in err
 
 
 def test_errors_for_machines_are_on_standard_output(run: Run) -> None:

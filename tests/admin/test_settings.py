@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from postroom.core.clock import Instant
 from postroom.core.errors import Malformed, Misuse, NotFound
 from postroom.core.settings import SETTINGS, chain
+from postroom.domain import policy
+from postroom.domain.policy import history
 from postroom.mailflow.settings import QuotaSettings
+from postroom.store.sql import Statement
 from tests.admin.housing import Admin
 
 
@@ -119,3 +123,42 @@ async def test_a_setting_of_an_account_follows_it_and_nobody_else(admin: Admin) 
     await admin.do("account create", address="ann@example.org")
     shown = await admin.do("settings get", name="quota.octets", at="account:ann@example.org")
     assert (shown.value, shown.origin) == (0, "default")
+
+
+async def test_why_a_value_applies_is_told_place_by_place(admin: Admin) -> None:
+    await admin.do("account create", address="ann@example.org")
+    name = "quota.octets"
+    await admin.do("settings set", name=name, value="100", reason="the disk is small")
+    admin.clock.advance(60)
+    await admin.do("settings set", name=name, value="200", at="domain:example.org", reason="more")
+    steps = await admin.json("settings explain", name=name, at="account:ann@example.org")
+    assert [(each.at, each.value, each.applies, each.reason) for each in steps] == [
+        ("account:ann@example.org", "(not set)", False, ""),
+        ("domain:example.org", "200", True, "more"),
+        ("server", "100", False, "the disk is small"),
+        ("default", "0", False, ""),
+    ]
+    assert steps[1].by == "the command line"
+    assert steps[1].set > steps[2].set
+    assert (await admin.do("changes show", id=steps[1].change_set)).reason == "more"
+    (*_, default) = await admin.json("settings explain", name="smtp.max_hops")
+    assert (default.at, default.value, default.applies) == ("default", "50", True)
+
+
+async def test_a_value_is_explained_though_its_history_is_forgotten(admin: Admin) -> None:
+    await admin.do("settings set", name="smtp.max_hops", value="30")
+    later = Instant(admin.clock.now() + 1)
+    while await admin.stores.mail.write(history.forget, later):
+        pass
+    here = (await admin.do("settings explain", name="smtp.max_hops", at="server"))[0]
+    assert (here.value, here.applies, here.by, here.change_set) == ("30", True, "", "")
+
+
+async def test_what_another_release_left_can_be_unset(admin: Admin) -> None:
+    row = Statement("""
+        INSERT INTO setting (scope, object, name, value, change_set)
+        VALUES ('server', '', 'smtp.max_hops', '3', 1)
+    """)  # below what this release takes
+    await admin.stores.mail.write(lambda tx: tx.run(row))
+    await admin.do("settings unset", name="smtp.max_hops")
+    assert await admin.stores.mail.read(policy.unfit) == []

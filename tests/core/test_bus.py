@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import timeit
 from dataclasses import dataclass
 
-from postroom.core.bus import Bus
+import pytest
+
+from postroom.core.bus import Bus, Missing, NoAnswer, Question, gathered
 
 
 @dataclass(frozen=True)
@@ -112,3 +115,58 @@ def test_a_watcher_costs_the_same_among_many() -> None:
         return min(timeit.repeat(lambda: bus.tell([Grew(1, 5)]), number=2_000, repeat=5))
 
     assert seconds(50_000) < 5 * seconds(10)
+
+
+@dataclass(frozen=True)
+class HowTall(Question[int]):
+    plant: int
+
+
+async def height(asked: HowTall) -> int:
+    return asked.plant * 2
+
+
+async def test_a_question_is_answered_by_who_answers_its_kind() -> None:
+    bus = garden()
+    assert (await bus.ask(HowTall(4))).missing == {0: Missing.STRANGE}
+    stop = bus.answer(HowTall, height)
+    answers = await bus.ask(HowTall(4))
+    assert (answers.by, answers.missing) == ({0: 8}, {})
+    with pytest.raises(ValueError, match="HowTall"):
+        bus.answer(HowTall, height)
+    stop()
+    stop()
+    assert (await bus.ask(HowTall(4))).missing == {0: Missing.STRANGE}
+
+
+async def test_an_answer_that_fails_is_missing_and_counted() -> None:
+    bus = garden()
+
+    async def broken(asked: HowTall) -> int:
+        return asked.plant // 0
+
+    bus.answer(HowTall, broken)
+    assert (await bus.ask(HowTall(4))).missing == {0: Missing.FAILED}
+
+
+async def test_answers_are_waited_for_together_and_only_for_so_long() -> None:
+    cut = asyncio.Event()
+
+    async def after(seconds: float, value: int) -> int:
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            cut.set()
+            raise
+        return value
+
+    async def gone() -> int:
+        raise NoAnswer(Missing.GONE)
+
+    began = asyncio.get_running_loop().time()
+    pending = {0: after(0.05, 1), 1: after(0.05, 2), 2: after(60, 3), 3: gone()}
+    answers = await gathered(HowTall(1), pending, 0.2)
+    assert asyncio.get_running_loop().time() - began < 1
+    assert answers.by == {0: 1, 1: 2}
+    assert answers.missing == {2: Missing.LATE, 3: Missing.GONE}
+    await asyncio.wait_for(cut.wait(), 1)  # who is late works no further for us

@@ -118,3 +118,35 @@ def test_loggers_made_before_the_setup_follow_it() -> None:
 def test_an_unknown_format_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="json, text"):
         log.configure("xml")  # type: ignore[arg-type]  # the mistake
+
+
+# --- the last lines ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", log.FORMATS)
+def test_the_last_lines_are_kept_as_values_whatever_the_form(form: log.Format) -> None:
+    log.RECENT.clear()
+    logger, _ = written(form)
+    logger.info("signed in", password="swordfish", tries=2)
+    logger.info("left", trace="r1")
+    first, second = log.last_lines(log.RECENT.entries(), 10)
+    assert list(json.loads(first))[:4] == ["time", "level", "logger", "event"]
+    assert json.loads(first)["password"] == log.HIDDEN
+    assert "swordfish" not in first
+    assert (json.loads(second)["event"], json.loads(second)["session"]) == ("left", "s1")
+    assert log.last_lines(log.RECENT.entries(), 1) == [second]
+    assert log.last_lines(log.RECENT.entries(), 5, '"r1"') == [second]
+    assert log.last_lines(log.RECENT.entries(), 5, '"r1"', "swordfish") == []
+
+
+def test_what_is_kept_is_bounded_in_lines_and_in_characters() -> None:
+    recent = log.Recent(lines=3, characters=100)
+    for n in range(10):
+        recent.add(f"line {n}", 6)
+    assert recent.entries() == ("line 7", "line 8", "line 9")
+    recent.add("x" * 90, 90)
+    assert recent.entries() == ("line 9", "x" * 90)
+    recent.add("y" * 101, 101)
+    assert recent.entries() == ()
+    recent.add("again", 5)
+    assert recent.entries() == ("again",)

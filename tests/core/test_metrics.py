@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -75,3 +76,26 @@ def test_mistakes_in_a_declaration_are_found_at_import() -> None:
         metrics.gauge("twice", "x", "X")
     with pytest.raises(ValueError, match="ascend"):
         metrics.histogram("falls", "s", "S", bounds=(1.0, 0.5))
+
+
+def test_the_snapshots_of_workers_become_one() -> None:
+    def snapped(refused: int, queued: float, *times: float) -> dict[str, dict[str, Any]]:
+        metrics.METRICS.clear()
+        counted = metrics.counter("refused", "peers", "Refused", label="reason")
+        counted.add(refused, label="late")
+        counted.add(label=f"of {refused}")
+        gauge = metrics.gauge("queue", "messages", "Messages that wait")
+        gauge.read_from(lambda: queued)
+        seconds = metrics.histogram("t", "seconds", "Times", bounds=(0.1, 1.0))
+        for each in times:
+            seconds.observe(each)
+        return metrics.snapshot()
+
+    told = metrics.merged({1: snapped(5, 7.0, 0.5, 7.0), 0: snapped(2, 4.0, 0.05)})
+    assert told["refused"]["values"] == {"late": 7, "of 2": 1, "of 5": 1}
+    assert (told["queue"]["label"], told["queue"]["values"]) == ("worker", {"0": 4.0, "1": 7.0})
+    assert told["t"]["values"] == {
+        "": {"count": 3, "sum": 7.55, "at_most": {"0.1": 1, "1": 2}},
+    }
+    assert metrics.merged({0: snapped(2, 4.0)})["refused"] == snapped(2, 4.0)["refused"]
+    assert metrics.merged({}) == {}

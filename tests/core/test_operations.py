@@ -30,6 +30,11 @@ class Feed:
     secret: str = argument("What nobody sees", default="", secret=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Hunt:
+    reason: str = argument("Hunger, or sport")
+
+
 async def test_an_operation_knows_its_input_output_and_text() -> None:
     @operation("zoo feed", Role.DOMAIN_ADMIN)
     async def feed(house: str, asked: Feed) -> tuple[str, ...]:
@@ -69,6 +74,30 @@ def test_an_operation_without_a_text_or_declared_twice_is_a_mistake() -> None:
     operation("zoo count", Role.ADMIN)(count)
     with pytest.raises(ValueError, match="twice"):
         operation("zoo count", Role.ADMIN)(count)
+
+
+async def test_what_changes_takes_a_reason_besides_its_input() -> None:
+    async def act(house: str, asked: Feed) -> None:
+        """Act upon an animal."""
+
+    async def hunt(house: str, asked: Hunt) -> None:
+        """Hunt, and say why."""
+
+    operation("zoo act", Role.ADMIN)(act)
+    operation("zoo see", Role.ADMIN, changes=False)(act)
+    operation("zoo watch", Role.ADMIN, changes=False, audited=True)(act)
+    operation("zoo hunt", Role.ADMIN)(hunt)
+    names = {
+        name: [each.field.name for each in OPERATIONS[f"zoo {name}"].arguments()]
+        for name in ("act", "see", "hunt")
+    }
+    assert names["act"] == ["animal", "grams", "secret", "reason"]
+    assert names["see"] == ["animal", "grams", "secret"]
+    assert names["hunt"] == ["reason"], "once, also where the input has its own"
+    kinds = [each.kind for each in OPERATIONS["zoo act"].arguments()]
+    assert kinds == [str, int, str, str]
+    audited = {name: OPERATIONS[f"zoo {name}"].audited for name in ("act", "see", "watch")}
+    assert audited == {"act": True, "see": False, "watch": True}
 
 
 async def test_a_job_is_declared_once_with_its_schedule() -> None:

@@ -80,6 +80,15 @@ async def test_an_operation_is_performed_for_who_asks(desk: Desk) -> None:
     assert [each["address"] for each in listed] == ["ann@example.org"]
 
 
+async def test_the_reason_of_a_change_goes_with_it(desk: Desk) -> None:
+    request = client.request("domain create", {"domain": "second.example"}, "we bought it")
+    assert json.loads(await desk.raw(request))["ok"]
+    (made, *_) = await desk.call("changes list")
+    assert (made["operation"], made["reason"]) == ("domain create", "we bought it")
+    odd = json.dumps({"operation": "domain list", "reason": ["many"]}).encode() + b"\n"
+    assert json.loads(await desk.raw(odd))["error"]["misuse"]
+
+
 async def test_errors_keep_their_sentence_and_status(desk: Desk) -> None:
     with pytest.raises(Refused, match="There is no account ann@") as refused:
         await desk.call("account show", address="ann@example.org")

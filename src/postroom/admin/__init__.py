@@ -1,14 +1,36 @@
 """Operations declared once and their faces; first of them the command line.
 
-`directory`, `settings`, `mail` and `service` declare the operations; `house` says what they are
-given and who may perform them; `codec` is their form on a line; `cli` the command line, with
-`client` for a running server and `offline` for a stopped one. Called by `server`, which performs
-them for the control socket, and by the command `postroom`.
+`directory`, `aliases`, `deleted`, `settings`, `changes`, `config`, `mail`, `queue`, `service`,
+`sessions`, `secrets`, `backup`, `restore`, `rehearse` and `transfer` declare the operations,
+`upkeep` jobs; `house` says what they are given and who may perform them, and sees to it that each
+change leaves a change set; `questions` is what all workers are asked; `document` is the
+configuration as a text; `codec` is the form of inputs and outputs on a line; `cli` the command
+line, with `typed` in a running server, `offline` for a stopped one, and `client` for whoever asks
+for one operation. Called by `server`, which performs them for the control socket, and by the
+command `postroom`.
 
 Floor 6. May import the floors below. Importing this package declares every operation.
 """
 
-from postroom.admin import directory, mail, service, settings
+from postroom.admin import (
+    aliases,
+    backup,
+    changes,
+    config,
+    deleted,
+    directory,
+    mail,
+    queue,
+    rehearse,
+    restore,
+    secrets,
+    service,
+    sessions,
+    settings,
+    transfer,
+    typed,
+    upkeep,
+)
 from postroom.admin.house import (
     OWNER,
     AdminHouse,
@@ -26,9 +48,22 @@ __all__ = [
     "CheckReport",
     "ServerView",
     "WorkerView",
+    "aliases",
+    "backup",
+    "changes",
+    "config",
+    "deleted",
     "directory",
     "mail",
     "perform",
+    "queue",
+    "rehearse",
+    "restore",
+    "secrets",
     "service",
+    "sessions",
     "settings",
+    "transfer",
+    "typed",
+    "upkeep",
 ]

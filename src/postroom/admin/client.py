@@ -1,6 +1,6 @@
 """Asking a running server, over its local socket. Blocking and small: commands start fast.
 
-A request is one line of JSON, {"operation", "input"}; the answer is one too, {"ok": true,
+A request is one line of JSON, {"operation", "input", "reason"}; the answer is one too, {"ok": true,
 "output"} or {"ok": false, "error": {"status", "sentence", "misuse"}}.
 """
 
@@ -13,7 +13,7 @@ from postroom.core.errors import MailError, Malformed, Misuse, Unreachable
 from postroom.net.unix import connect_unix
 
 CONNECT: Final = 10.0  # seconds
-REQUEST_MAX: Final = 1024 * 1024
+REQUEST_MAX: Final = 16 * 1024 * 1024
 ANSWER_MAX: Final = 256 * 1024 * 1024
 """Octets of a line, its end with it."""
 
@@ -32,20 +32,21 @@ class Refused(MailError):
         self.status_text = status_text
 
 
-def request(operation: str, asked: Any) -> bytes:
+def request(operation: str, asked: Any, reason: str = "") -> bytes:
     """The line that asks for an operation; raises Misuse if it is too long."""
-    line = json.dumps({"operation": operation, "input": asked}).encode() + b"\n"
+    told = {"operation": operation, "input": asked, "reason": reason}
+    line = json.dumps(told).encode() + b"\n"
     if len(line) > REQUEST_MAX:
         raise Misuse("These arguments are too long")
     return line
 
 
-def call(socket_path: str, operation: str, asked: Any) -> Any:
+def call(socket_path: str, operation: str, asked: Any, reason: str = "") -> Any:
     """Ask and wait for the output as JSON values, however long it takes.
 
     Raises NotRunning, Unreachable, Misuse as the server found it, Refused for its other errors.
     """
-    line = request(operation, asked)
+    line = request(operation, asked, reason)
     try:
         sock = connect_unix(socket_path, timeout=CONNECT)
     except (FileNotFoundError, ConnectionRefusedError) as error:

@@ -7,6 +7,7 @@ value that its types exclude.
 from __future__ import annotations
 
 import dataclasses
+import json
 import types
 import typing
 from collections.abc import Mapping
@@ -35,6 +36,15 @@ def encode(value: object) -> Any:
     if isinstance(value, Mapping):
         return {str(key): encode(item) for key, item in value.items()}
     return value
+
+
+def shown(value: Any) -> str:
+    """A JSON value in a sentence."""
+    if isinstance(value, str):
+        return value or "(empty)"
+    if isinstance(value, list | tuple):
+        return " ".join(map(shown, value)) or "(none)"
+    return json.dumps(value)
 
 
 def decode(kind: Any, data: Any, name: str = "this") -> Any:

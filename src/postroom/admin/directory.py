@@ -1,27 +1,40 @@
-"""Operations on domains, accounts and aliases."""
+"""Operations on domains and accounts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import shlex
+from dataclasses import dataclass, field
 
 from postroom.access import random_password
-from postroom.admin.house import AdminHouse
+from postroom.admin.house import AdminHouse, changed
+from postroom.admin.render import DETAIL
 from postroom.core.clock import Instant, iso
-from postroom.core.errors import Malformed, NotAllowed
+from postroom.core.errors import Malformed, Misuse, NotAllowed
 from postroom.core.ids import ACCOUNT, external
 from postroom.core.operations import argument, operation
-from postroom.core.settings import Place, Role, Scope
-from postroom.domain import policy
-from postroom.domain.directory import aliases, people
-from postroom.domain.directory.people import Account, Domain, NewAccount
-from postroom.domain.mailboxes import folders
-from postroom.domain.policy import Assignment
-from postroom.formats.address import Address, canonical_domain, parse_mailbox
+from postroom.core.settings import Role
+from postroom.domain.changes import Changing, whole
+from postroom.domain.changes.whole import IDS_FOR_ACCOUNT
+from postroom.domain.directory import people
+from postroom.domain.directory.people import (
+    IDS_FOR_PASSWORD,
+    Account,
+    Domain,
+    NewAccount,
+    Verifiers,
+)
+from postroom.domain.directory.spelling import address_of, named_domain
+from postroom.formats.address import Address
+from postroom.mailflow.settings import ServerSettings
 from postroom.store.sql import Tx
 
 NAME_LENGTH = 200
 _MANY = 10_000
+
+
+def fresh(house: AdminHouse, count: int) -> list[int]:
+    """New ids, made before the unit that takes them."""
+    return [house.flow.ids.new() for _ in range(count)]
 
 
 def domain_of(address: str) -> str:
@@ -29,7 +42,7 @@ def domain_of(address: str) -> str:
     _, at, domain = address.rpartition("@")
     if not at:
         raise Malformed(f"{address} is not an address")
-    return canonical_domain(domain)
+    return named_domain(domain)
 
 
 # --- domains ----------------------------------------------------------------------------------
@@ -42,7 +55,22 @@ class DomainName:
     domain: str = argument("The domain's name, such as example.org")
 
     def of_domain(self) -> str:
-        return canonical_domain(self.domain)
+        return named_domain(self.domain)
+
+
+@dataclass(frozen=True, slots=True)
+class CreateDomain:
+    """A new domain."""
+
+    domain: str = argument("The domain's name, such as example.org")
+    administrator: str = argument(
+        "Where postmaster@ and abuse@ of the domain lead to; without it to the administrator of "
+        "the server's default domain",
+        default="",
+    )
+    no_aliases: bool = argument(
+        "Make neither postmaster@ nor abuse@, which RFC 5321 and RFC 2142 ask for", default=False
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +92,28 @@ def _domain_view(tx: Tx, of: Domain) -> DomainView:
 
 
 @operation("domain create", Role.ADMIN)
-async def create_domain(house: AdminHouse, asked: DomainName) -> DomainView:
-    """Make a domain: from now on its mail is for this server."""
-    flow = house.flow
-    made = await flow.mail.write(
-        people.create_domain, flow.ids.new(), asked.domain, flow.clock.now()
-    )
-    return DomainView(made.name, 0, 0, iso(made.created_at))
+async def create_domain(house: AdminHouse, asked: CreateDomain) -> DomainView:
+    """Make a domain: from now on its mail is for this server. Its postmaster@ and abuse@ lead to
+    the administrator."""
+    ids = fresh(house, 1 + len(whole.SYSTEM_ADDRESSES))
+    given = address_of(asked.administrator) if asked.administrator else None
+    if given is not None and asked.no_aliases:
+        raise Misuse("Aliases lead to an administrator, or are not made: not both")
+
+    def unit(changing: Changing) -> DomainView:
+        system = None
+        if not asked.no_aliases:
+            system = given or _administrator(changing.tx, house)
+        made = whole.create_domain(changing, asked.domain, system, iter(ids))
+        return _domain_view(changing.tx, made)
+
+    return await changed(house, unit)
+
+
+def _administrator(tx: Tx, house: AdminHouse) -> Address | None:
+    names = house.flow.policies.current(tx, house.flow.chain("")).of(ServerSettings)
+    found = whole.administrator(tx, names.default_domain)
+    return found.address if found is not None else None
 
 
 @operation("domain list", Role.ADMIN, changes=False)
@@ -91,25 +134,14 @@ async def show_domain(house: AdminHouse, asked: DomainName) -> DomainView:
 
 @operation("domain delete", Role.ADMIN)
 async def delete_domain(house: AdminHouse, asked: DomainName) -> DomainView:
-    """Delete a domain that has neither accounts nor aliases, with the settings made for it."""
-    flow = house.flow
-    change_set, now, author = flow.ids.new(), flow.clock.now(), house.caller.principal
+    """Delete a domain that has no accounts and no aliases but postmaster@ and abuse@, with the
+    settings made for it. `changes revert` brings it back."""
 
-    def unit(tx: Tx) -> Domain:
-        gone = people.delete_domain(tx, asked.domain)
-        _forget_settings(tx, Place(Scope.DOMAIN, gone.name), change_set, now, author)
-        return gone
+    def unit(changing: Changing) -> Domain:
+        return whole.delete_domain(changing, asked.domain)
 
-    gone = await flow.mail.write(unit)
+    gone = await changed(house, unit)
     return DomainView(gone.name, 0, 0, iso(gone.created_at))
-
-
-def _forget_settings(tx: Tx, place: Place, change_set: int, now: Instant, author: int) -> None:
-    """What was set for a place that is gone must not come back with another of its name."""
-    held = policy.stored(tx).get(place)
-    if held:
-        unset = [Assignment(place, name, None) for name in sorted(held)]
-        policy.change(tx, unset, change_set, now, author, f"{place} was deleted")
 
 
 # --- accounts ---------------------------------------------------------------------------------
@@ -120,6 +152,29 @@ class AccountAddress:
     """One account."""
 
     address: str = argument("The account's address")
+
+    def of_domain(self) -> str:
+        return domain_of(self.address)
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteAccount:
+    """An account that goes."""
+
+    address: str = argument("The account's address")
+    now: bool = argument("Erase its content at once: then nothing brings it back", default=False)
+
+    def of_domain(self) -> str:
+        return domain_of(self.address)
+
+
+@dataclass(frozen=True, slots=True)
+class RenameAccount:
+    """A new address."""
+
+    address: str = argument("The account's address")
+    to: str = argument("Its new address, in the same or another domain of this server")
+    no_alias: bool = argument("Do not let the former address lead to the new one", default=False)
 
     def of_domain(self) -> str:
         return domain_of(self.address)
@@ -199,7 +254,7 @@ class InDomain:
     domain: str = argument("Only those of this domain", default="")
 
     def of_domain(self) -> str:
-        return canonical_domain(self.domain) if self.domain else ""
+        return named_domain(self.domain) if self.domain else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +265,26 @@ class AccountView:
     state: str
     messages: int
     octets: int
-    created: str
+    created: str = field(metadata=DETAIL)
+    id: str = field(metadata=DETAIL)
+
+
+@dataclass(frozen=True, slots=True)
+class AccountGone:
+    """A deleted account, and how it comes back."""
+
+    address: str
     id: str
+    until: str  # when it can be brought back no more
+    change_set: str  # what `changes revert` takes
+
+    def told(self) -> str:
+        if not self.until:
+            return f"{self.address} is deleted and is being erased."
+        return (
+            f"{self.address} is deleted. Until {self.until} it can be brought back:\n"
+            f"  postroom account restore {shlex.quote(self.address)}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,60 +309,51 @@ def _account_view(of: Account) -> AccountView:
     )
 
 
-async def secret_for(house: AdminHouse, password: str, address: Address) -> tuple[str, str]:
-    """A verifier, and the password if it was made up here; raises NotAllowed, Malformed."""
+async def secret_for(house: AdminHouse, password: str, address: Address) -> tuple[Verifiers, str]:
+    """Verifiers, and the password if it was made up here; raises NotAllowed, Malformed."""
     if password:
         return await house.authenticator.secret_for(password, address), ""
     made = random_password(house.flow.random)
     return await house.authenticator.secret_of_generated(made), made
 
 
-def _name(text: str) -> str:
+def checked_name(text: str) -> str:
+    """The name that people see; raises Malformed."""
     if len(text) > NAME_LENGTH or not (text.isprintable() or not text):
         raise Malformed(f"A name has at most {NAME_LENGTH} characters, all of them visible")
     return text
 
 
-def _governed(house: AdminHouse, role: Role) -> None:
-    """Nobody gives, or acts on, a role above their own."""
+def governed(house: AdminHouse, role: Role) -> None:
+    """Nobody gives, or acts on, a role above their own: raises NotAllowed."""
     if not house.caller.role.covers(role):
         raise NotAllowed(f"That needs the role {role}")
 
 
-def _account(tx: Tx, house: AdminHouse, address: str) -> Account:
-    found = people.account(tx, parse_mailbox(address))
-    _governed(house, found.role)
+def governed_account(tx: Tx, house: AdminHouse, address: str) -> Account:
+    """The account at an address; raises NotFound, NotAllowed for who stands above the caller."""
+    found = people.account(tx, address_of(address))
+    governed(house, found.role)
     return found
-
-
-def create(tx: Tx, new: NewAccount, ids: Sequence[int], now: Instant, actor: int) -> Account:
-    """An account with its first mailboxes; takes IDS_FOR_ACCOUNT ids."""
-    fresh = iter(ids)
-    made = people.create_account(tx, new, fresh, now)
-    folders.create_first(tx, made.id, fresh, now, actor)
-    return made
-
-
-IDS_FOR_ACCOUNT = 2 + len(folders.FIRST_FOLDERS)
 
 
 @operation("account create", Role.DOMAIN_ADMIN)
 async def create_account(house: AdminHouse, asked: CreateAccount) -> PasswordView:
     """Make an account with its first mailboxes."""
     flow = house.flow
-    address = parse_mailbox(asked.address)
-    _governed(house, asked.role)
-    name = _name(asked.name)
+    address = address_of(asked.address)
+    governed(house, asked.role)
+    name = checked_name(asked.name)
     # Asked for before hashing: the usual mistakes cost nothing.
     await flow.mail.read(people.domain, address.domain)
     secret, made_up = await secret_for(house, asked.password, address)
-    made = await flow.mail.write(
-        create,
-        NewAccount(address, name, asked.role, secret),
-        [flow.ids.new() for _ in range(IDS_FOR_ACCOUNT)],
-        flow.clock.now(),
-        house.caller.principal,
-    )
+    ids = fresh(house, IDS_FOR_ACCOUNT)
+    new = NewAccount(address, name, asked.role, secret)
+
+    def unit(changing: Changing) -> Account:
+        return whole.create_account(changing, new, iter(ids))
+
+    made = await changed(house, unit)
     return PasswordView(str(made.address), external(ACCOUNT, made.id), made_up)
 
 
@@ -303,41 +367,60 @@ async def list_accounts(house: AdminHouse, asked: InDomain) -> tuple[AccountView
 @operation("account show", Role.DOMAIN_ADMIN, changes=False)
 async def show_account(house: AdminHouse, asked: AccountAddress) -> AccountView:
     """Show one account."""
-    address = parse_mailbox(asked.address)
+    address = address_of(asked.address)
     return _account_view(await house.flow.mail.read(people.account, address))
 
 
 @operation("account delete", Role.DOMAIN_ADMIN)
-async def delete_account(house: AdminHouse, asked: AccountAddress) -> AccountView:
-    """Delete an account with all that it holds. Its address is free at once; its content goes
-    in the background."""
-    flow = house.flow
-    change_set, now, author = flow.ids.new(), flow.clock.now(), house.caller.principal
+async def delete_account(house: AdminHouse, asked: DeleteAccount) -> AccountGone:
+    """Delete an account with all that it holds, the aliases that lead to it and its settings.
+    Nobody signs in, its mail is refused, and its address is free at once; for the days of
+    retention.deleted_accounts_days it can be brought back whole, unless somebody has its address
+    by then. After that its content goes in the background."""
 
-    def unit(tx: Tx) -> Account:
-        found = _account(tx, house, asked.address)
-        people.delete_account(tx, found)
-        _forget_settings(tx, Place(Scope.ACCOUNT, str(found.id)), change_set, now, author)
-        return found
+    def unit(changing: Changing) -> tuple[Account, Instant]:
+        found = governed_account(changing.tx, house, asked.address)
+        return found, whole.delete_account(changing, found, now=asked.now)
 
-    return _account_view(await flow.mail.write(unit))
+    gone, until = await changed(house, unit)
+    return AccountGone(
+        str(gone.address),
+        external(ACCOUNT, gone.id),
+        iso(until) if until else "",
+        house.doing.change_sets[-1],
+    )
+
+
+@operation("account rename", Role.DOMAIN_ADMIN)
+async def rename_account(house: AdminHouse, asked: RenameAccount) -> AccountView:
+    """Give an account another address. Its mail, password and settings stay, aliases follow, and
+    the former address becomes an alias."""
+    to, ids = address_of(asked.to), fresh(house, 1)
+    if house.caller.role is not Role.ADMIN and to.domain != asked.of_domain():
+        raise NotAllowed("A domain's administrator renames within the domain")
+
+    def unit(changing: Changing) -> Account:
+        found = governed_account(changing.tx, house, asked.address)
+        return whole.rename_account(changing, found, to, iter(ids), keep=not asked.no_alias)
+
+    return _account_view(await changed(house, unit))
 
 
 @operation("account password", Role.DOMAIN_ADMIN)
 async def set_password(house: AdminHouse, asked: SetPassword) -> PasswordView:
-    """Set an account's password. Its open sessions end."""
-    flow = house.flow
-    address = parse_mailbox(asked.address)
-    await flow.mail.read(people.account, address)
+    """Set an account's password. Its open sessions end. For the days of retention.passwords_days
+    the change can be reverted: then the former password is right again."""
+    address = address_of(asked.address)
+    await house.flow.mail.read(people.account, address)
     secret, made_up = await secret_for(house, asked.password, address)
-    credential, now = flow.ids.new(), flow.clock.now()
+    ids = fresh(house, IDS_FOR_PASSWORD)
 
-    def unit(tx: Tx) -> Account:
-        found = _account(tx, house, asked.address)
-        people.set_secret(tx, found.id, secret, credential, now)
+    def unit(changing: Changing) -> Account:
+        found = governed_account(changing.tx, house, asked.address)
+        whole.set_password(changing, found, secret, iter(ids))
         return found
 
-    found = await flow.mail.write(unit)
+    found = await changed(house, unit)
     return PasswordView(str(found.address), external(ACCOUNT, found.id), made_up)
 
 
@@ -345,104 +428,32 @@ async def set_password(house: AdminHouse, asked: SetPassword) -> PasswordView:
 async def set_state(house: AdminHouse, asked: SetState) -> AccountView:
     """Freeze, disable or activate an account. Its open sessions end."""
 
-    def unit(tx: Tx) -> Account:
-        found = _account(tx, house, asked.address)
-        people.set_state(tx, found, asked.state)
-        return people.by_id(tx, found.id)
+    def unit(changing: Changing) -> Account:
+        found = governed_account(changing.tx, house, asked.address)
+        return whole.set_standing(changing, found, role=found.role, state=asked.state)
 
-    return _account_view(await house.flow.mail.write(unit))
+    return _account_view(await changed(house, unit))
 
 
 @operation("account role", Role.DOMAIN_ADMIN)
 async def set_role(house: AdminHouse, asked: SetRole) -> AccountView:
     """Say what an account may administer."""
-    _governed(house, asked.role)
+    governed(house, asked.role)
 
-    def unit(tx: Tx) -> Account:
-        found = _account(tx, house, asked.address)
-        people.set_role(tx, found, asked.role)
-        return people.by_id(tx, found.id)
+    def unit(changing: Changing) -> Account:
+        found = governed_account(changing.tx, house, asked.address)
+        return whole.set_standing(changing, found, role=asked.role, state=found.state)
 
-    return _account_view(await house.flow.mail.write(unit))
+    return _account_view(await changed(house, unit))
 
 
 @operation("account name", Role.DOMAIN_ADMIN)
 async def set_name(house: AdminHouse, asked: SetName) -> AccountView:
     """Set the name that people see. The address stays."""
-    name = _name(asked.name)
+    name = checked_name(asked.name)
 
-    def unit(tx: Tx) -> Account:
-        found = _account(tx, house, asked.address)
-        people.set_name(tx, found, name)
-        return people.by_id(tx, found.id)
+    def unit(changing: Changing) -> Account:
+        found = governed_account(changing.tx, house, asked.address)
+        return whole.set_name(changing, found, name)
 
-    return _account_view(await house.flow.mail.write(unit))
-
-
-# --- aliases ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class CreateAlias:
-    """A new alias."""
-
-    address: str = argument("The alias; its local part may hold the wildcards * and ?")
-    target: str = argument("The address of this server that it leads to")
-
-    def of_domain(self) -> str:
-        return domain_of(self.address)
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteAlias:
-    """An alias that goes."""
-
-    address: str = argument("The alias")
-    target: str = argument("Only the way to this address; without it all of them", default="")
-
-    def of_domain(self) -> str:
-        return domain_of(self.address)
-
-
-@dataclass(frozen=True, slots=True)
-class AliasView:
-    address: str
-    target: str
-    created: str
-
-
-@dataclass(frozen=True, slots=True)
-class AliasesGone:
-    address: str
-    removed: int
-
-
-@operation("alias create", Role.DOMAIN_ADMIN)
-async def create_alias(house: AdminHouse, asked: CreateAlias) -> AliasView:
-    """Let an address lead to another one of this server. Several aliases of one address lead
-    to all their targets."""
-    flow = house.flow
-    if house.caller.role is not Role.ADMIN and domain_of(asked.target) != asked.of_domain():
-        raise NotAllowed("A domain's administrator makes aliases within the domain")
-    number, now = flow.ids.new(), flow.clock.now()
-    made = await flow.mail.write(
-        lambda tx: aliases.create_alias(tx, asked.address, asked.target, iter((number,)), now)
-    )
-    return AliasView(f"{made.pattern}@{made.domain}", made.target, iso(made.created_at))
-
-
-@operation("alias list", Role.DOMAIN_ADMIN, changes=False)
-async def list_aliases(house: AdminHouse, asked: InDomain) -> tuple[AliasView, ...]:
-    """List the aliases, at most 10,000 of them."""
-    found = await house.flow.mail.read_much(aliases.aliases, asked.of_domain(), _MANY)
-    return tuple(
-        AliasView(f"{each.pattern}@{each.domain}", each.target, iso(each.created_at))
-        for each in found
-    )
-
-
-@operation("alias delete", Role.DOMAIN_ADMIN)
-async def delete_alias(house: AdminHouse, asked: DeleteAlias) -> AliasesGone:
-    """Delete an alias, or one of its targets."""
-    removed = await house.flow.mail.write(aliases.delete_alias, asked.address, asked.target)
-    return AliasesGone(asked.address, removed)
+    return _account_view(await changed(house, unit))

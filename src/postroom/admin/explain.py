@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from postroom.admin import journey
 from postroom.core.clock import iso
 from postroom.domain.mailboxes.reading import Whereabouts
 from postroom.domain.queue import Recipient
@@ -22,6 +23,7 @@ class Now:
 
     lies: tuple[Whereabouts, ...] = ()
     waits: tuple[Recipient, ...] = ()
+    happened: tuple[Record, ...] = ()  # events of the trace, in order
     places: Mapping[str, str] = field(default_factory=dict)  # of settings, as people name them
 
 
@@ -35,6 +37,9 @@ def _story(record: Record, now: Now) -> Iterator[str]:
     if record.get("message_id"):
         size = f", {record['size']} octets" if "size" in record else ""
         yield f"Its Message-ID is {record['message_id']}{size}."
+    if record.get("amended"):
+        yield f"It was amended: {', '.join(record['amended'])}."
+    yield from _vouched(record)
     yield from _unknown(record)
     # In a refusal the last verdict is the one that refused; it is told at the end.
     refused = record.get("outcome") != "accepted"
@@ -51,17 +56,25 @@ def _story(record: Record, now: Now) -> Iterator[str]:
         what = f"The recipient {whom}" if whom else "The message"
         yield from _refusal(what, verdicts[-1] if verdicts else {}, now)
         return
-    for copy in record.get("delivered", ()):
+    for copy in (*record.get("delivered", ()), *record.get("queued", ())):
         yield from _copy(record, copy, now)
         yield from (f"  {line}" for line in _place(copy, now))
-    for copy in record.get("queued", ()):
-        yield from _copy(record, copy, now)
-        yield from (f"  {line}" for line in _queued(copy, now))
+    for one in record.get("relayed", ()):
+        yield f"{one['to']} is reached by {journey.next_hop(one['next hop'])}: {one['because']}."
+        yield from (f"  {line}" for line in _elsewhere(one["to"], now))
+
+
+_CAUSES: Mapping[str, str] = {
+    "dsn": "a delivery report",
+    "delay": "the word that a message is late",
+}
 
 
 def _arrival(record: Record) -> str:
     peer = record.get("facts", {}).get("peer", {})
-    if peer:
+    if record.get("cause"):
+        by = f"This server wrote it, as {_CAUSES.get(record['cause'], record['cause'])}"
+    elif peer:
         who = peer.get("ip") or "A program on this machine"
         helo = f", which calls itself {peer['helo']}," if peer.get("helo") else ""
         line = "over TLS" if peer.get("encrypted") else "without encryption"
@@ -72,6 +85,22 @@ def _arrival(record: Record) -> str:
     sender = record.get("from") or "<> (nobody: a bounce or a notice)"
     protocol, session = record.get("protocol"), record.get("session")
     return f"{by}, by {protocol} in session {session}, from {sender}."
+
+
+def _vouched(record: Record) -> Iterator[str]:
+    """What the checks of its sender found."""
+    facts = record.get("facts", {})
+    address, spf = facts.get("iprev"), facts.get("spf")
+    if address and address.get("host"):
+        yield f"The address of the peer is that of {address['host']}."
+    elif address:
+        result = address.get("result")
+        yield f"The address of the peer has no name that leads back to it ({result})."
+    if spf:
+        said = f", which explains: {spf['explanation']}" if spf.get("explanation") else ""
+        yield f"SPF of its sender: {spf.get('result')}, as {spf.get('why')}{said}."
+        if record.get("from"):
+            yield f"SPF of the peer's own name: {spf.get('helo')}, as {spf.get('helo_why')}."
 
 
 def _unknown(record: Record) -> Iterator[str]:
@@ -129,6 +158,7 @@ def _copy(record: Record, copy: Record, now: Now) -> Iterator[str]:
     for waited in record.get("waits", ()):
         if waited["to"] == copy["to"]:
             yield f"  At first it had to wait: {waited['because']}."
+    yield from (f"  {line}" for line in journey.happened(now.happened, copy["to"]))
 
 
 def _mailbox(copy: Record) -> str:
@@ -144,7 +174,9 @@ def _verdicts_for(record: Record) -> list[Record]:
 
 
 def _place(copy: Record, now: Now) -> Iterator[str]:
-    here = [w for w in now.lies if w.message == copy["message"]]
+    """Where one account's copy is. One that the queue delivered got its id there."""
+    message = journey.delivered_as(now.happened, copy["to"]) or copy.get("message")
+    here = [w for w in now.lies if w.message == message]
     placed = [w for w in here if w.recoverable_until is None]
     for each in placed:
         flags = " ".join(each.flags) or "no flags"
@@ -156,21 +188,19 @@ def _place(copy: Record, now: Now) -> Iterator[str]:
         until = iso(removed.recoverable_until)
         yield f"It was deleted from {removed.path}; it can be brought back until {until}."
         return
-    yield from _waits(copy, now) or ("It is gone: deleted for good, or its account is.",)
+    waits = list(journey.waits(now.waits, copy["to"]))
+    yield from waits
+    if not waits and not journey.ended(now.happened, copy["to"]):
+        yield "It is gone: deleted for good, or its account is."
 
 
-def _queued(copy: Record, now: Now) -> Iterator[str]:
-    """A copy that was left to the queue, which gives it its id only when it delivers."""
-    yield from _waits(copy, now) or ("It has left the queue.",)
-
-
-def _waits(copy: Record, now: Now) -> list[str]:
-    return [
-        f"It waits in the queue, tried {each.attempts} times, next at {iso(each.due)}, "
-        f"until {iso(each.message.expires_at)}{f': {each.last_reply}' if each.last_reply else ''}."
-        for each in now.waits
-        if each.account == copy["account"]
-    ]
+def _elsewhere(address: str, now: Now) -> Iterator[str]:
+    """A recipient whom another server takes from here."""
+    yield from journey.happened(now.happened, address)
+    waits = list(journey.waits(now.waits, address))
+    yield from waits
+    if not waits and not journey.ended(now.happened, address):
+        yield "An administrator has taken it out of the queue."
 
 
 def _latest(found: Sequence[Whereabouts]) -> Whereabouts | None:

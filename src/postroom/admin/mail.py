@@ -1,4 +1,4 @@
-"""Operations on mail: traces, the queue, what can be brought back."""
+"""Operations on mail: traces, what can be brought back."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 from postroom.admin.explain import Now, set_at, story
 from postroom.admin.house import AdminHouse
 from postroom.admin.settings import shown
-from postroom.core.clock import iso, to_datetime
+from postroom.core.clock import to_datetime
 from postroom.core.errors import Malformed, Misuse, NotFound
 from postroom.core.ids import MESSAGE, TRACE, external, internal
 from postroom.core.operations import argument, operation
 from postroom.core.settings import Place, Role, Scope
-from postroom.domain import queue, trace
+from postroom.domain import trace
 from postroom.domain.directory import people
+from postroom.domain.directory.spelling import address_of
 from postroom.domain.mailboxes import reading
-from postroom.formats.address import parse_mailbox
+from postroom.domain.queue import byhand
 from postroom.store.sql import Tx
 
 _LIMIT = 1_000
-_QUEUE_SCAN = 10_000
 Found = list[tuple[int, dict[str, Any]]]
 
 
@@ -59,7 +59,7 @@ class TraceView:
         return "\n".join((head, *(f"  {sentence}" for sentence in self.sentences)))
 
 
-@operation("trace", Role.ADMIN, changes=False)
+@operation("trace", Role.ADMIN, changes=False, audited=True)
 async def trace_message(house: AdminHouse, asked: TraceOf) -> tuple[TraceView, ...]:
     """Say why a message lies where it lies, or why it was refused."""
     limit = _bounded(asked.limit)
@@ -116,13 +116,14 @@ def _distinct(found: Found) -> Found:
 
 
 def _whereabouts(tx: Tx, number: int, record: Mapping[str, Any]) -> Now:
+    happened = tuple(event for _, event in trace.events(tx, number))
     messages = [copy["message"] for copy in record.get("delivered", ())]
+    # What the local queue delivered has its id from there.
+    messages += [event["message"] for event in happened if "message" in event]
     lies = tuple(reading.whereabouts(tx, messages)) if messages else ()
     places = {text: _named(tx, text) for text in set_at(record)}
-    if not set(messages) - {each.message for each in lies} and not record.get("queued"):
-        return Now(lies, (), places)
-    waits = tuple(r for r in queue.waiting(tx, _QUEUE_SCAN) if r.message.id == number)
-    return Now(lies, waits, places)
+    waits = tuple(each.recipient for each in byhand.of_trace(tx, number))
+    return Now(lies, waits, happened, places)
 
 
 def _named(tx: Tx, place: str) -> str:
@@ -131,49 +132,6 @@ def _named(tx: Tx, place: str) -> str:
     if scope == Scope.ACCOUNT and of.isdecimal():
         return shown(tx, Place(Scope.ACCOUNT, of))
     return place
-
-
-# --- queue ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class QueueLimit:
-    """How much of the queue."""
-
-    limit: int = argument("How many recipients at most, the first due first", default=100)
-
-
-@dataclass(frozen=True, slots=True)
-class QueueLine:
-    """A recipient who waits. `id` is the message's, for `trace`."""
-
-    id: str
-    sender: str
-    recipient: str
-    octets: int
-    attempts: int
-    due: str
-    expires: str
-    reply: str
-
-
-@operation("queue list", Role.ADMIN, changes=False)
-async def list_queue(house: AdminHouse, asked: QueueLimit) -> tuple[QueueLine, ...]:
-    """List what waits to be delivered."""
-    waiting = await house.flow.mail.read_much(queue.waiting, _bounded(asked.limit))
-    return tuple(
-        QueueLine(
-            external(TRACE, each.message.id),
-            each.message.reverse_path or "<>",
-            each.address,
-            each.message.size,
-            each.attempts,
-            iso(each.due),
-            iso(each.message.expires_at),
-            each.last_reply,
-        )
-        for each in waiting
-    )
 
 
 # --- what can be brought back -----------------------------------------------------------------
@@ -198,10 +156,10 @@ class RecoverableLine:
     message: str
 
 
-@operation("recoverable list", Role.ADMIN, changes=False)
+@operation("recoverable list", Role.ADMIN, changes=False, audited=True)
 async def list_recoverable(house: AdminHouse, asked: RecoverableOf) -> tuple[RecoverableLine, ...]:
     """List the deleted messages of an account that can be brought back."""
-    address, limit = parse_mailbox(asked.address), _bounded(asked.limit)
+    address, limit = address_of(asked.address), _bounded(asked.limit)
 
     def look(tx: Tx) -> list[reading.Recoverable]:
         return reading.recoverable(tx, people.account(tx, address).id, limit)

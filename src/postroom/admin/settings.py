@@ -7,15 +7,16 @@ its address changes and never pass to another account.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from postroom.admin.house import AdminHouse
+from postroom.admin.house import AdminHouse, caller_name, changed
 from postroom.core.clock import iso
-from postroom.core.errors import Malformed, Misuse, NotFound
-from postroom.core.ids import ACCOUNT, CHANGE_SET, external
+from postroom.core.errors import Misuse
+from postroom.core.ids import CHANGE_SET, external
 from postroom.core.operations import argument, operation
+from postroom.core.secrets import veiled
 from postroom.core.settings import (
-    SERVER,
     SETTINGS,
     Chain,
     Place,
@@ -28,43 +29,22 @@ from postroom.core.settings import (
     declared,
 )
 from postroom.domain import policy
+from postroom.domain.changes import Changing, Kind
+from postroom.domain.changes.objects import PLACES, place, place_name
+from postroom.domain.changes.whole import set_values
 from postroom.domain.directory import people
-from postroom.domain.policy import Assignment
-from postroom.formats.address import parse_mailbox
+from postroom.domain.policy import Assignment, history
+from postroom.domain.policy.history import Change, ChangeSet, Image
+from postroom.domain.policy.secrets import secret_of
 from postroom.store.sql import Tx
 
-_PLACES = "server, node:N, listener:NAME, domain:NAME or account:ADDRESS"
+_PLACES = PLACES
 _CHANGES = 1_000
 
 
 # --- places -----------------------------------------------------------------------------------
 
-
-def place(tx: Tx, text: str) -> Place:
-    """The place that an operator names; raises Misuse, NotFound for what is not there."""
-    scope, _, of = text.partition(":")
-    match scope:
-        case Scope.SERVER if not of:
-            return SERVER
-        case Scope.NODE if of.isascii() and of.isdecimal():
-            return Place(Scope.NODE, str(int(of)))
-        case Scope.LISTENER if of:
-            return Place(Scope.LISTENER, of)
-        case Scope.DOMAIN if of:
-            return Place(Scope.DOMAIN, people.domain(tx, of).name)
-        case Scope.ACCOUNT if of:
-            return Place(Scope.ACCOUNT, str(people.account(tx, parse_mailbox(of)).id))
-    raise Misuse(f"A place is {_PLACES}, not {text}")
-
-
-def shown(tx: Tx, at: Place) -> str:
-    """The place as an operator names it."""
-    if at.scope is not Scope.ACCOUNT:
-        return str(at)
-    try:
-        return f"account:{people.by_id(tx, int(at.object)).address}"
-    except (NotFound, Malformed):
-        return f"account {external(ACCOUNT, int(at.object))}, which is gone"
+shown = place_name
 
 
 def applying(tx: Tx, at: Place, node: str) -> Chain:
@@ -163,7 +143,7 @@ def _view(tx: Tx, setting: Setting, along: Chain, values: Values) -> SettingView
     value, at = _effective(setting, along, values)
     return SettingView(
         setting.name,
-        value,
+        veiled(value),
         setting.default,
         shown(tx, at) if at is not None else "default",
         setting.unit,
@@ -198,7 +178,20 @@ class SetSetting:
     name: str = argument("The setting's name, such as smtp.max_size")
     value: str = argument("The value; several texts are separated by commas")
     at: str = argument(f"Where: {_PLACES}", default="server")
-    reason: str = argument("Why, for whoever reads the history", default="")
+
+    def hides(self) -> frozenset[str]:
+        """What is no secret's place is not let in, but somebody has said it."""
+        setting = SETTINGS.get(self.name)
+        return frozenset(("value",)) if setting is not None and setting.secret else frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class SetSecret:
+    """A value for a setting that is a secret."""
+
+    name: str = argument("The setting's name, such as relay.smart_host_password")
+    value: str = argument("The secret", secret=True)
+    at: str = argument(f"Where: {_PLACES}", default="server")
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +200,6 @@ class UnsetSetting:
 
     name: str = argument("The setting's name, such as smtp.max_size")
     at: str = argument(f"Where: {_PLACES}", default="server")
-    reason: str = argument("Why, for whoever reads the history", default="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,28 +250,43 @@ async def get_setting(house: AdminHouse, asked: GetSetting) -> SettingView:
 async def set_setting(house: AdminHouse, asked: SetSetting) -> SettingView:
     """Set a value somewhere. It applies at once, without a restart."""
     value = declared(asked.name).parse(asked.value)
-    return await _change(house, asked.name, value, asked.at, asked.reason)
+    return await _change(house, asked.name, value, asked.at)
+
+
+@operation("settings secret", Role.ADMIN)
+async def set_secret(house: AdminHouse, asked: SetSecret) -> SettingView:
+    """Set a value that is a secret, such as a password that has to be said to another server. It
+    is sealed with a key of this server before it is stored, and shown to nobody."""
+    if not declared(asked.name).secret:
+        raise Misuse(f"{asked.name} is no secret: use `settings set`")
+    if not asked.value:
+        raise Misuse("A secret is not empty: `settings unset` takes it away")
+
+    def sealed(at: Place) -> Value:
+        return house.flow.secrets.seal(asked.value, secret_of(at, asked.name))
+
+    return await _change(house, asked.name, sealed, asked.at)
 
 
 @operation("settings unset", Role.ADMIN)
 async def unset_setting(house: AdminHouse, asked: UnsetSetting) -> SettingView:
     """Take a value away again: what is set farther off, or the default, applies."""
-    return await _change(house, asked.name, None, asked.at, asked.reason)
+    return await _change(house, asked.name, None, asked.at)
 
 
 async def _change(
-    house: AdminHouse, name: str, value: Value | None, at: str, reason: str
+    house: AdminHouse, name: str, value: Value | Callable[[Place], Value] | None, at: str
 ) -> SettingView:
-    flow, setting = house.flow, declared(name)
-    change_set, now = flow.ids.new(), flow.clock.now()
+    """Set or unset a value; one that depends on the place is made where that is known."""
+    setting, node = declared(name), house.flow.node
 
-    def unit(tx: Tx) -> SettingView:
+    def unit(changing: Changing) -> SettingView:
+        tx = changing.tx
         where = place(tx, at)
-        assignment = Assignment(where, name, value)
-        policy.change(tx, [assignment], change_set, now, house.caller.principal, reason)
-        return _view(tx, setting, applying(tx, where, flow.node), policy.stored(tx))
+        set_values(changing, [Assignment(where, name, value(where) if callable(value) else value)])
+        return _view(tx, setting, applying(tx, where, node), policy.stored(tx))
 
-    return await flow.mail.write(unit)
+    return await changed(house, unit)
 
 
 @operation("settings diff", Role.ADMIN, changes=False)
@@ -288,7 +295,7 @@ async def diff_settings(house: AdminHouse, asked: Differences) -> tuple[SettingD
 
     def look(tx: Tx) -> tuple[SettingDifference, ...]:
         found = [
-            SettingDifference(shown(tx, at), name, value, SETTINGS[name].default)
+            SettingDifference(shown(tx, at), name, veiled(value), SETTINGS[name].default)
             for at, held in policy.stored(tx).items()
             for name, value in held.items()
         ]
@@ -305,37 +312,92 @@ async def settings_history(house: AdminHouse, asked: SettingsHistory) -> tuple[S
 
     def look(tx: Tx) -> tuple[SettingChange, ...]:
         found: list[SettingChange] = []
-        for made in policy.change_sets(tx, asked.limit):
-            by = _who(tx, made.author)
-            for each in made.diff:
-                at = shown(tx, Place(Scope(each["scope"]), each["object"]))
-                found.append(
-                    SettingChange(
-                        external(CHANGE_SET, made.id),
-                        iso(made.at),
-                        by,
-                        at,
-                        each["name"],
-                        _told(each["was"]),
-                        _told(each["is"]),
-                        made.reason,
-                    )
-                )
+        for made in history.latest_of_kind(tx, Kind.SETTING, asked.limit):
+            by = caller_name(tx, made.note.author)
+            found += [_setting_change(made, c, by) for c in made.diff if c.kind == Kind.SETTING]
         return tuple(found)
 
     return await house.flow.mail.read_much(look)
 
 
-def _who(tx: Tx, author: int) -> str:
-    if not author:
-        return "the command line"
-    try:
-        return str(people.by_id(tx, author).address)
-    except (NotFound, Malformed):
-        return f"{external(ACCOUNT, author)}, which is gone"
+def _setting_change(made: ChangeSet, change: Change, by: str) -> SettingChange:
+    at, _, name = change.name.rpartition(" ")
+    return SettingChange(
+        external(CHANGE_SET, made.id),
+        iso(made.note.at),
+        by,
+        at,
+        name,
+        _told(change.was),
+        _told(change.is_),
+        made.note.reason,
+    )
 
 
-def _told(value: object) -> str:
-    if value is None:
+def _told(image: Image | None) -> str:
+    if image is None:
         return "(not set)"
-    return spelled(tuple(value) if isinstance(value, list) else value)  # type: ignore[arg-type]  # as JSON gave it
+    value = veiled(image["value"])
+    return spelled(tuple(value) if isinstance(value, list) else value)
+
+
+# --- why a value applies ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainSetting:
+    """One setting somewhere."""
+
+    name: str = argument("The setting's name, such as quota.octets")
+    at: str = argument(f"What applies there: {_PLACES}; without it: on this node", default="")
+
+
+@dataclass(frozen=True, slots=True)
+class SettingStep:
+    """One place that was looked at, the nearest first; the last is the default."""
+
+    at: str
+    value: str
+    applies: bool
+    by: str
+    set: str
+    reason: str
+    change_set: str
+
+
+@operation("settings explain", Role.ADMIN, changes=False)
+async def explain_setting(house: AdminHouse, asked: ExplainSetting) -> tuple[SettingStep, ...]:
+    """Say why a value applies somewhere: each place that is looked at, the nearest first, with
+    who set it there, when and why."""
+    setting = declared(asked.name)
+
+    def look(tx: Tx) -> tuple[SettingStep, ...]:
+        steps: list[SettingStep] = []
+        values = policy.stored(tx)
+        won = False
+        for at in _along(tx, house, asked.at):
+            if at.scope in setting.scopes:
+                steps.append(_step(tx, setting, at, values, not won))
+                won = won or steps[-1].applies
+        return (*steps, SettingStep("default", spelled(setting.default), not won, "", "", "", ""))
+
+    return await house.flow.mail.read_much(look)
+
+
+def _step(tx: Tx, setting: Setting, at: Place, values: Values, first: bool) -> SettingStep:
+    held = values.get(at, {})
+    if setting.name not in held:
+        return SettingStep(shown(tx, at), "(not set)", False, "", "", "", "")
+    made = history.find(tx, policy.set_by(tx, at, setting.name))
+    value = spelled(veiled(held[setting.name]))
+    if made is None:  # the history was forgotten since
+        return SettingStep(shown(tx, at), value, first, "", "", "", "")
+    return SettingStep(
+        shown(tx, at),
+        value,
+        first,
+        caller_name(tx, made.note.author),
+        iso(made.note.at),
+        made.note.reason,
+        external(CHANGE_SET, made.id),
+    )

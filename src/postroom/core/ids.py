@@ -16,6 +16,7 @@ _EPOCH_MS: Final = 1_704_067_200_000  # 2024-01-01T00:00:00Z
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: no i, l, o, u to misread
 _VALUE: Final = {c: n for n, c in enumerate(_ALPHABET)}
 _DIGITS: Final = 13
+_PAIRS: Final = tuple([high + low for high in _ALPHABET for low in _ALPHABET])
 
 NODES: Final = 64
 WORKERS: Final = 64
@@ -46,11 +47,13 @@ class Ids:
 
 def external(letter: str, value: int) -> str:
     """The id as others see it, such as `m0r5k2…`: a type letter and base32."""
-    digits = []
-    for _ in range(_DIGITS):
-        value, low = divmod(value, 32)
-        digits.append(_ALPHABET[low])
-    return letter + "".join(reversed(digits))
+    # Two digits at a time: every message has some of these made.
+    pairs = _PAIRS
+    return (
+        f"{letter}{_ALPHABET[value >> 60 & 31]}{pairs[value >> 50 & 1023]}"
+        f"{pairs[value >> 40 & 1023]}{pairs[value >> 30 & 1023]}{pairs[value >> 20 & 1023]}"
+        f"{pairs[value >> 10 & 1023]}{pairs[value & 1023]}"
+    )
 
 
 def internal(letter: str, text: str) -> int:

@@ -3,15 +3,18 @@
 Rooms take a logger at import, `_log = structlog.get_logger("postroom.net")`; the first line
 after `configure` finds it set up. A session binds its id: `log.bind(session=...)`. What is
 below the level costs one call that does nothing. A value under a secret's name is hidden, a
-hostile one is escaped, a long one is cut: a line stays one line.
+hostile one is escaped, a long one is cut: a line stays one line. The last lines of a process are
+kept in memory, `RECENT`, for whoever administers it without the right to read its stderr.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, MutableMapping
+from collections import deque
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, Literal, TextIO, TypeAlias, get_args
 
 import structlog
@@ -28,8 +31,60 @@ HIDDEN: Final = "[hidden]"
 # A name that ends in one of these holds what nobody may read in a log.
 _SECRET: Final = ("password", "passwd", "secret", "token", "credential", "credentials", "verifier")
 _FIRST: Final = ("time", "level", "logger", "event")
+_ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 Event: TypeAlias = MutableMapping[str, Any]
+
+
+Entry: TypeAlias = str | Mapping[str, Any]
+"""A finished line as JSON, or what makes one: who asks pays for the rendering."""
+
+
+class Recent:
+    """The last lines of a process: so many, and so many characters in all."""
+
+    __slots__ = ("_entries", "_held", "_most", "_room")
+
+    def __init__(self, lines: int = 2_000, characters: int = 2 * 1024 * 1024) -> None:
+        self._entries: deque[tuple[Entry, int]] = deque()
+        self._held = 0
+        self._most = lines
+        self._room = characters
+
+    def add(self, entry: Entry, size: int) -> None:
+        """Keep a line of `size` characters, and let go of the oldest where there is no room."""
+        self._entries.append((entry, size))
+        self._held += size
+        while self._held > self._room or len(self._entries) > self._most:
+            _, gone = self._entries.popleft()
+            self._held -= gone
+
+    def entries(self) -> tuple[Entry, ...]:
+        """What is kept now, the oldest first."""
+        return tuple(entry for entry, _ in self._entries)
+
+    def clear(self) -> None:
+        """Forget all: after a fork they are another process's."""
+        self._entries.clear()
+        self._held = 0
+
+
+RECENT: Final = Recent()
+"""Of this process."""
+
+
+def last_lines(entries: Sequence[Entry], count: int, *holding: str) -> list[str]:
+    """The last `count` of the lines, as JSON, that hold every one of these texts; the oldest
+    first. Takes a few microseconds for each that it looks at."""
+    found: list[str] = []
+    for entry in reversed(entries):
+        if len(found) >= count:
+            break
+        line = entry if isinstance(entry, str) else _rendered(entry)
+        if all(text in line for text in holding):
+            found.append(line)
+    found.reverse()
+    return found
 
 
 class _Sink:
@@ -84,7 +139,7 @@ def configure(
             _stamp,
             structlog.processors.format_exc_info,
             _clean,
-            _json if form == "json" else _text,
+            _json if form == "json" else _kept_and_text,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=_Sinks(stream),
@@ -112,7 +167,7 @@ def _stamp(sink: _Sink, method: str, event: Event) -> Event:
 
 def _clean(sink: _Sink, method: str, event: Event) -> Event:
     for name, value in event.items():
-        event[name] = HIDDEN if _is_secret(name) else clean(value)
+        event[name] = HIDDEN if _is_hidden(name) else clean(value)
     return event
 
 
@@ -120,8 +175,13 @@ def _is_secret(name: str) -> bool:
     return name.lower().endswith(_SECRET)
 
 
+_is_hidden = lru_cache(maxsize=1024)(_is_secret)  # the names of a line's values: ours, and few
+
+
 def clean(value: object, depth: int = 4) -> Any:
     """The value as plain JSON types: secrets hidden, long texts and deep nesting cut."""
+    if type(value) is str and len(value) <= LONGEST:
+        return value
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, bytes | bytearray | memoryview):
@@ -137,11 +197,25 @@ def clean(value: object, depth: int = 4) -> Any:
 
 
 def _json(sink: _Sink, method: str, event: Event) -> str:
-    ordered = {name: event.pop(name) for name in _FIRST if name in event}
-    return json.dumps({**ordered, **event}, separators=(",", ":"))
+    line = _rendered(event)
+    RECENT.add(line, len(line))
+    return line
+
+
+def _rendered(event: Mapping[str, Any]) -> str:
+    ordered = {name: event[name] for name in _FIRST if name in event}
+    return _ENCODE({**ordered, **event})
+
+
+def _kept_and_text(sink: _Sink, method: str, event: Event) -> str:
+    kept = dict(event)
+    line = _text(sink, method, event)
+    RECENT.add(kept, len(line))
+    return line
 
 
 def _text(sink: _Sink, method: str, event: Event) -> str:
+    """The line for people; takes the event apart."""
     time, level, name, said = (event.pop(key, "") for key in _FIRST)
     trace = event.pop("exception", None)
     pieces = [f"{time} {level:<7} {name}: {_plain(said)}"]

@@ -10,7 +10,7 @@ since its start. Count on the loop: nothing here takes a lock.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, TypeVar
 
 MOST_LABELS: Final = 200
@@ -148,3 +148,34 @@ def snapshot() -> dict[str, dict[str, Any]]:
                 "values": values,
             }
     return told
+
+
+def merged(of: Mapping[int, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The snapshots of workers as one: counters and histograms added up, a gauge by worker."""
+    told: dict[str, dict[str, Any]] = {}
+    for worker, snapped in sorted(of.items()):
+        for name, metric in snapped.items():
+            if metric["kind"] == Gauge.kind:
+                into = told.setdefault(name, {**metric, "label": "worker", "values": {}})
+                into["values"][str(worker)] = metric["values"][""]
+                continue
+            into = told.setdefault(name, {**metric, "values": {}})
+            for label, value in metric["values"].items():
+                before = into["values"].get(label)
+                into["values"][label] = value if before is None else _sum(before, value)
+    return dict(sorted(told.items()))
+
+
+def _sum(left: Any, right: Any) -> Any:
+    """Two values of a counter, or of a histogram with the same bounds."""
+    if not isinstance(left, Mapping):
+        return left + right
+    buckets = {
+        bound: left["at_most"].get(bound, 0) + right["at_most"].get(bound, 0)
+        for bound in {**left["at_most"], **right["at_most"]}
+    }
+    return {
+        "count": left["count"] + right["count"],
+        "sum": round(left["sum"] + right["sum"], 6),
+        "at_most": buckets,
+    }

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Generic, TypeVar
 
-from postroom.core.errors import Misuse, NotFound
+from postroom.core.errors import MailError, Misuse, NotFound
+from postroom.core.secrets import is_sealed
 
 G = TypeVar("G")
 Value = bool | int | float | str | tuple[str, ...]
@@ -67,9 +68,14 @@ class Setting:
     at_least: float | None
     at_most: float | None
     choices: tuple[str, ...]
+    form: Callable[[str], object] | None = None
+    secret: bool = False
 
     def check(self, value: Any) -> Value:
-        """The value in its declared type; raises Misuse with a sentence that says what fits."""
+        """The value in its declared type; raises Misuse with a sentence that says what fits.
+
+        That of a secret is sealed: whoever has it in plain seals it first.
+        """
         wanted: type[Any] = self.type
         if wanted is tuple:
             if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
@@ -86,6 +92,13 @@ class Setting:
                 raise Misuse(f"{self.name} is at most {self.at_most:g} {self.unit}".rstrip())
         if self.choices and value not in self.choices:
             raise Misuse(f"{self.name} is one of {', '.join(self.choices)}")
+        if self.secret and value != self.default and not is_sealed(value):
+            raise Misuse(f"{self.name} is a secret, which is kept sealed: use `settings secret`")
+        if self.form is not None and value != self.default:
+            try:
+                self.form(value)
+            except MailError as error:
+                raise Misuse(f"{self.name}: {error}") from error
         checked: Value = value
         return checked
 
@@ -125,8 +138,14 @@ def setting(  # a dataclass field, typed as what it holds: HOUSE §6
     at_least: float | None = None,
     at_most: float | None = None,
     choices: Iterable[str] = (),
+    form: Callable[[str], object] | None = None,
+    secret: bool = False,
 ) -> Any:
-    """Declare a setting: its default, what it does, in which unit, and where it may be set."""
+    """Declare a setting: its default, what it does, in which unit, and where it may be set.
+
+    `form` reads a text and raises a MailError for what it is not; the default is not read. A
+    `secret` is a text that is kept sealed (`core.secrets`), and shown to nobody.
+    """
     return dataclasses.field(
         default=default,
         metadata={
@@ -137,6 +156,8 @@ def setting(  # a dataclass field, typed as what it holds: HOUSE §6
             "at_least": at_least,
             "at_most": at_most,
             "choices": tuple(choices),
+            "form": form,
+            "secret": secret,
         },
     )
 
@@ -150,6 +171,10 @@ def group(prefix: str) -> Callable[[type[G]], type[G]]:
             kind = typing.get_origin(hints[field.name]) or hints[field.name]
             if kind not in _A:
                 raise TypeError(f"{prefix}.{field.name}: no setting can be of type {kind}")
+            if kind is not str and (field.metadata["form"] or field.metadata["secret"]):
+                raise TypeError(f"{prefix}.{field.name}: only a text has a form or is a secret")
+            if field.metadata["form"] and field.metadata["secret"]:
+                raise TypeError(f"{prefix}.{field.name}: what is sealed has no form")
             default: Any = field.default
             declared = Setting(f"{prefix}.{field.name}", kind, default, **dict(field.metadata))
             declared.check(declared.default)

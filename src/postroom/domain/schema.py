@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from postroom.domain.audit import tables as _audit
 from postroom.domain.directory import tables as _directory
 from postroom.domain.jobs import tables as _jobs
 from postroom.domain.mailboxes import tables as _mailboxes
@@ -18,7 +19,7 @@ from postroom.store import sweeper
 from postroom.store import tables as _store
 from postroom.store.schema import MAIL, STATE, Step, ddl
 
-ROOMS: Final = (_store, _directory, _jobs, _mailboxes, _policy, _queue, _trace)
+ROOMS: Final = (_store, _audit, _directory, _jobs, _mailboxes, _policy, _queue, _trace)
 
 # Before the first release the first step follows the declared tables. With the first release
 # its text is frozen here, and a test compares what the steps build with what is declared.

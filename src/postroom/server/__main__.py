@@ -22,6 +22,7 @@ def main(argv: Sequence[str]) -> int:
         workers=given.workers,
         domain=given.domain,
         user=given.user,
+        reach=given.reach,
     )
     try:
         return serve(options)

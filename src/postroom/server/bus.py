@@ -3,7 +3,7 @@
 Each worker binds DIR/run/bus-<index>.sock. What it tells is delivered in its own process at
 once, and sent as one datagram for each batch and other worker. A hint may be lost: a peer that
 is full or missing is passed over, and the next datagram that it takes says so, on which it
-compares what it watches with the store.
+compares what it watches with the store. Questions go another way: see `ask`.
 
 A datagram: magic (1 octet), version (1), sender's index (1), flags (1), then events: a tag (1)
 and its codec's fixed number of octets. All numbers in network order.
@@ -18,14 +18,17 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
 from postroom.core import metrics
-from postroom.core.bus import Bus
+from postroom.core.bus import DEADLINE, Answers, Bus, Question, gathered
 from postroom.domain.events import Changed, DirectoryChanged, QueueReady, Type
 from postroom.net.unix import short_path
+from postroom.server.ask import FORMS, Asker, Form
+
+A = TypeVar("A")
 
 MAGIC: Final = 0x50
 VERSION: Final = 1
@@ -68,7 +71,7 @@ CODECS: Final = (
         lambda e: (e.account, e.modseq, int(e.types)),
         lambda account, modseq, types: Changed(account, modseq, Type(types)),
     ),
-    Codec(2, QueueReady, struct.Struct("!"), lambda e: (), QueueReady),
+    Codec(2, QueueReady, struct.Struct("!q"), lambda e: (e.destination,), QueueReady),
     Codec(3, DirectoryChanged, struct.Struct("!"), lambda e: (), DirectoryChanged),
 )
 
@@ -145,7 +148,14 @@ def bus_path(run: str, index: int) -> str:
 class MachineBus(Bus[Changed]):
     """The bus of one worker. Construct on the loop, before anything subscribes; then `start`."""
 
-    def __init__(self, run: str, index: int, workers: int, codecs: Codecs | None = None) -> None:
+    def __init__(
+        self,
+        run: str,
+        index: int,
+        workers: int,
+        codecs: Codecs | None = None,
+        forms: Sequence[Form] = FORMS,
+    ) -> None:
         """`run` is the folder of the sockets; it is open to nobody else."""
         super().__init__(Changed, account_of, later)
         self._loop = asyncio.get_running_loop()
@@ -158,6 +168,7 @@ class MachineBus(Bus[Changed]):
         self._addresses: dict[int, str] = {}
         self._missed: set[int] = set()  # who was passed over, and has to be told so
         self._nudge: asyncio.TimerHandle | None = None
+        self._asker = Asker(run, index, self.answer_here, forms)
 
     def start(self) -> None:
         """Bind, in place of a predecessor, and hear the others."""
@@ -180,9 +191,11 @@ class MachineBus(Bus[Changed]):
             self._addresses[other] = path
         self._sock = sock
         self._loop.add_reader(sock.fileno(), self._hear)
+        self._asker.start()
 
     def close(self) -> None:
         """Hear and say nothing more; may be called twice."""
+        self._asker.close()
         if self._sock is None:
             return
         self._loop.remove_reader(self._sock.fileno())
@@ -205,6 +218,12 @@ class MachineBus(Bus[Changed]):
         for piece in self._codecs.encode(merged):
             for other in self._others:
                 self._send(other, piece)
+
+    async def ask(self, question: Question[A], deadline: float = DEADLINE) -> Answers[A]:
+        """Ask every worker of this machine, ourselves among them."""
+        pending = {self._index: self.answer_here(question)}
+        pending |= {other: self._asker.ask(other, question) for other in self._others}
+        return await gathered(question, pending, deadline)
 
     # --- sending -----------------------------------------------------------------------------
 

@@ -125,8 +125,8 @@ class ControlServer:
 
     async def _answer(self, line: bytes) -> bytes:
         try:
-            output = codec.encode(await self._perform(line))
-            answer = _line_of({"ok": True, "output": output})
+            # Off the loop: a list may have 10,000 rows.
+            answer = await asyncio.to_thread(_accepted, await self._perform(line))
             if len(answer) > ANSWER_MAX:
                 raise TooLarge("The answer is too long: ask for less")
         except MailError as error:
@@ -145,7 +145,12 @@ class ControlServer:
             raise Malformed("A request names an operation")
         operation = named(told["operation"])
         asked = codec.decode(operation.input, told.get("input", {}))
-        return await perform(self._house, operation.name, asked)
+        reason = codec.decode(str, told.get("reason", ""), "reason")
+        return await perform(self._house, operation.name, asked, reason)
+
+
+def _accepted(output: object) -> bytes:
+    return _line_of({"ok": True, "output": codec.encode(output)})
 
 
 def _refusal(status: str, sentence: str, misuse: bool) -> bytes:

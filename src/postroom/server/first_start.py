@@ -6,17 +6,38 @@ import itertools
 from dataclasses import dataclass
 
 from postroom.core.clock import Instant
+from postroom.core.errors import SecretUnreadable
+from postroom.core.secrets import key_of
 from postroom.core.settings import SERVER, Role
-from postroom.domain.directory import aliases, people
-from postroom.domain.directory.people import NewAccount
-from postroom.domain.mailboxes import folders
-from postroom.domain.policy import Assignment, change
+from postroom.domain.changes import Changing, whole
+from postroom.domain.directory import people
+from postroom.domain.directory.people import NewAccount, Verifiers
+from postroom.domain.policy import Assignment, secrets
+from postroom.domain.policy.history import Note
 from postroom.formats.address import Address, canonical_domain
 from postroom.mailflow.house import MailHouse
 from postroom.store.sql import Tx
 
 ADMIN = "admin"
-SYSTEM_ADDRESSES = ("postmaster", "abuse")  # RFC 2142 §4, RFC 5321 §4.5.1
+
+
+async def keys_of_secrets(house: MailHouse) -> None:
+    """Make the keys of secrets where nothing was sealed yet; raises SecretUnreadable where what
+    was sealed could not be opened."""
+    kept = await house.mail.read_much(secrets.kept)
+    keys = house.secrets
+    if not kept and not keys.exists():
+        keys.make()
+    there = keys.ids() if keys.exists() else ()
+    lost = [of for of, sealed in kept.items() if key_of(sealed) not in there]
+    if lost:
+        what = "holds other keys" if keys.exists() else "is missing, which held the keys"
+        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+        raise SecretUnreadable(
+            f"{keys.path} {what}: the {lost[0]}{more} cannot be read. Put the file back from "
+            "where you keep it, or take those values away with `postroom settings unset`; "
+            "`postroom secrets list` names them"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +54,10 @@ async def is_new(house: MailHouse) -> bool:
     return not await house.mail.read(people.domains)
 
 
-async def make(house: MailHouse, domain: str, password: str, secret: str) -> FirstStart:
+async def make(house: MailHouse, domain: str, password: str, secret: Verifiers) -> FirstStart:
     """Make domain, administrator and system aliases in one unit.
 
-    `secret` is the verifier of `password`. Raises Malformed for what is no domain name.
+    `secret` is what is kept of `password`. Raises Malformed for what is no domain name.
     """
     name = canonical_domain(domain)
     ids = [house.ids.new() for _ in range(16)]
@@ -44,17 +65,16 @@ async def make(house: MailHouse, domain: str, password: str, secret: str) -> Fir
     return FirstStart(name, f"{ADMIN}@{name}", password)
 
 
-def _make(tx: Tx, domain: str, secret: str, made: list[int], now: Instant) -> None:
+def _make(tx: Tx, domain: str, secret: Verifiers, made: list[int], now: Instant) -> None:
     ids = itertools.chain(made)
-    people.create_domain(tx, next(ids), domain, now)
-    admin = people.create_account(
-        tx, NewAccount(Address(ADMIN, domain), "Administrator", Role.ADMIN, secret), ids, now
-    )
-    folders.create_first(tx, admin.id, ids, now, admin.id)
-    for local in SYSTEM_ADDRESSES:
-        aliases.create_alias(tx, f"{local}@{domain}", str(admin.address), ids, now)
-    name = Assignment(SERVER, "server.default_domain", domain)
-    change(tx, [name], next(ids), now, admin.id, "first start")
+    changing = Changing(tx, Note(next(ids), now, 0, "", "first start"))
+    whole.create_domain(changing, domain, None, ids)
+    new = NewAccount(Address(ADMIN, domain), "Administrator", Role.ADMIN, secret)
+    admin = whole.create_account(changing, new, ids)
+    for local in whole.SYSTEM_ADDRESSES:
+        whole.create_alias(changing, f"{local}@{domain}", str(admin.address), ids)
+    whole.set_values(changing, [Assignment(SERVER, "server.default_domain", domain)])
+    changing.finish()
 
 
 def welcome(made: FirstStart, command: str, host: str, smtp: int, imaps: int) -> str:

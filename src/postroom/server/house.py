@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from postroom.core.clock import Clock, SystemClock
-from postroom.core.errors import Misuse
+from postroom.core.errors import Misuse, NotAllowed
 from postroom.core.ids import Ids
+from postroom.core.secrets import Keyring
 from postroom.core.settings import Place, Scope
 from postroom.domain import schema
 from postroom.domain.policy import Policies
 from postroom.mailflow.house import MailHouse
+from postroom.protocols.pop3 import Pop3Settings
 from postroom.server.instance import Layout
 from postroom.store.blobs import Blobs
 from postroom.store.files import Files
@@ -26,6 +28,9 @@ from postroom.store.sqlite import SqliteDatabase
 
 OFFLINE: Final = 63
 """The worker number in ids that a command makes without a server."""
+
+DECLARED: Final = (Pop3Settings,)
+"""Settings of rooms that only a worker opens; a command on a stopped server knows them too."""
 
 Events = Callable[[list[object]], None]
 
@@ -81,8 +86,31 @@ def blob_folder(layout: Layout) -> str:
     return os.path.join(layout.root, "blobs")
 
 
+def restoring_mark(layout: Layout) -> str:
+    """The file that says that a restore is under way."""
+    return os.path.join(layout.root, "restoring")
+
+
+def refuse_unfinished(layout: Layout) -> None:
+    """Raises NotAllowed where a restore has not come to its end: half a store is no store."""
+    if os.path.exists(restoring_mark(layout)):
+        raise NotAllowed(
+            f"A restore into {layout.root} has not come to its end: run `postroom restore` again, "
+            f"or remove {restoring_mark(layout)} and begin without it"
+        )
+
+
 def migrate(layout: Layout, boot: Bootstrap) -> None:
-    """Bring both stores to this release's schema. Blocks; raises StoreFailed, NewerSchema."""
+    """Bring both stores to this release's schema. Blocks; raises StoreFailed, NewerSchema.
+
+    Raises as `refuse_unfinished`.
+    """
+    refuse_unfinished(layout)
+    bring_up(layout, boot)
+
+
+def bring_up(layout: Layout, boot: Bootstrap) -> None:
+    """`migrate`, for the restore itself."""
     if boot.database_url:
         migrate_postgres(boot.database_url, "mail", schema.MAIL_STEPS)
         migrate_postgres(boot.database_url, "state", schema.STATE_STEPS)
@@ -125,6 +153,7 @@ async def open_house(
             ids=ids,
             policies=Policies(),
             node=str(boot.node),
+            secrets=Keyring(layout.secrets),
         )
         await read_settings(house)
         yield house
@@ -144,6 +173,15 @@ def _stores(layout: Layout, boot: Bootstrap, events: Events, parts: Parts) -> tu
         SqliteDatabase(mail_path(layout), durable=True, listener=events, vfs=parts.vfs),
         SqliteDatabase(state_path(layout), durable=False, listener=events, vfs=parts.vfs),
     )
+
+
+def holder_of(house: MailHouse, worker: int) -> int:
+    """Under which number a worker holds leases: one for each worker of each node, never 0."""
+    return int(house.node) * HOLDERS + worker + 1
+
+
+HOLDERS: Final = 64
+"""Holders of one node; a worker's index is below it."""
 
 
 async def read_settings(house: MailHouse) -> None:

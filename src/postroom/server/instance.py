@@ -32,6 +32,11 @@ class Layout:
         return os.path.join(self.root, "tls")
 
     @property
+    def secrets(self) -> str:
+        """The keys of sealed secrets, alone in their folder."""
+        return os.path.join(self.root, "secrets", "keys")
+
+    @property
     def run(self) -> str:
         """What means nothing once the server has ended: sockets, lock, status."""
         return os.path.join(self.root, "run")
@@ -61,7 +66,7 @@ class Layout:
 
         `owner` (user, group) is who gets the new ones when root makes them for another.
         """
-        for folder in (self.root, self.run, self.tls):
+        for folder in (self.root, self.run, self.tls, os.path.dirname(self.secrets)):
             try:
                 os.mkdir(folder, 0o700)
             except FileExistsError:

@@ -7,11 +7,18 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from itertools import chain
+from typing import Final, TypeVar
 
+from postroom.core.errors import MailError
 from postroom.core.log import FORMATS, Format
+from postroom.net.dns import parse_server
+from postroom.net.proxy import parse_networks
+from postroom.server.reach import Reach
+
+T = TypeVar("T")
 
 DATA: Final = "./data"
 READY_TIMEOUT: Final = 30.0
@@ -28,6 +35,7 @@ class Given:
     domain: str
     user: str | None
     log_format: Format
+    reach: Reach = Reach()
 
 
 def parse_serve(argv: Sequence[str]) -> Given:
@@ -71,6 +79,7 @@ def parse_serve(argv: Sequence[str]) -> Given:
         default="text",
         help="lines for people or for machines (text)",
     )
+    _add_reach(parser)
     given = parser.parse_args(argv)
     return Given(
         data=given.data,
@@ -80,7 +89,73 @@ def parse_serve(argv: Sequence[str]) -> Given:
         domain=given.domain,
         user=given.user,
         log_format=given.log_format,
+        reach=Reach(
+            resolver=given.resolver,
+            outbound_port=given.outbound_port,
+            outbound_https_port=given.outbound_https_port,
+            egress_allow=tuple(chain.from_iterable(given.egress_allow)),
+            ca_file=given.ca_file,
+            proxy_from=tuple(chain.from_iterable(given.proxy_from)),
+        ),
     )
+
+
+def _add_reach(parser: argparse.ArgumentParser) -> None:
+    """The world outside."""
+    parser.add_argument(
+        "--resolver",
+        type=_told(parse_server),
+        metavar="ADDR:PORT",
+        help="the DNS server to ask (those of this machine)",
+    )
+    parser.add_argument(
+        "--outbound-port",
+        type=_port,
+        metavar="N",
+        help="the port of other mail servers instead of 25; loopback addresses may then be "
+        "delivered to",
+    )
+    parser.add_argument(
+        "--outbound-https-port",
+        type=_port,
+        metavar="N",
+        help="the port of other web servers instead of 443; loopback addresses may then be asked",
+    )
+    parser.add_argument(
+        "--egress-allow",
+        action="append",
+        default=[],
+        type=_told(parse_networks),
+        metavar="CIDR",
+        help="a network that may be reached although it is private or this machine; may be given "
+        "several times",
+    )
+    parser.add_argument(
+        "--ca-file",
+        metavar="FILE",
+        help="certificates (PEM) that are trusted beside those of the system",
+    )
+    parser.add_argument(
+        "--proxy-from",
+        action="append",
+        default=[],
+        type=_told(parse_networks),
+        metavar="CIDR",
+        help="peers that must send a PROXY protocol header, and are then who it says; may be "
+        "given several times",
+    )
+
+
+def _told(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """A parser of ours as argparse calls it: with its sentence for what cannot be."""
+
+    def read(text: str) -> T:
+        try:
+            return parse(text)
+        except (MailError, ValueError) as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return read
 
 
 def parse_ready(argv: Sequence[str]) -> tuple[str, float]:
@@ -113,6 +188,13 @@ def _offset(text: str) -> int:
     value = int(text)
     if not 0 <= value <= 60_000:
         raise argparse.ArgumentTypeError("from 0 to 60000")
+    return value
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 65_535:
+        raise argparse.ArgumentTypeError("from 1 to 65535")
     return value
 
 

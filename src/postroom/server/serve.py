@@ -19,6 +19,8 @@ from postroom.access import make_secret, random_password
 from postroom.core.clock import SystemClock
 from postroom.core.errors import MailError, Misuse
 from postroom.domain import jobs, queue
+from postroom.domain.mailboxes import maildrop
+from postroom.mailflow.house import MailHouse
 from postroom.net.certificates import CertificateStore, self_signed
 from postroom.server import first_start, house
 from postroom.server.fork import RunWorker, in_child
@@ -26,6 +28,7 @@ from postroom.server.instance import Instance, Layout
 from postroom.server.notify import Notify, clean_environment
 from postroom.server.options import DATA
 from postroom.server.privileges import account_for, drop, restrict
+from postroom.server.reach import Reach
 from postroom.server.sockets import Kind, Listener, open_sockets
 from postroom.server.supervisor import Supervisor
 from postroom.server.worker import run_worker
@@ -50,20 +53,31 @@ class ServeOptions:
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     domain: str = "example.test"
     user: str | None = None
+    reach: Reach = Reach()
 
 
 def listeners(layout: Layout) -> tuple[Listener, ...]:
     """The doors of the rooms that are built."""
     return (
         Listener("smtp", 25, Kind.STARTTLS),
+        Listener("submission", 587, Kind.STARTTLS),
+        Listener("submissions", 465, Kind.TLS),
+        Listener("lmtp", path=layout.lmtp_socket),
         Listener("imap", 143, Kind.STARTTLS),
         Listener("imaps", 993, Kind.TLS),
+        Listener("pop3", 110, Kind.STARTTLS),
+        Listener("pop3s", 995, Kind.TLS),
         Listener("control", path=layout.control_socket),
     )
 
 
-def serve(options: ServeOptions, *, run: RunWorker = run_worker) -> int:
-    """Until stopped; the exit status. Raises MailError with a sentence for a person."""
+def serve(options: ServeOptions, *, run: RunWorker | None = None) -> int:
+    """Until stopped; the exit status. Raises MailError with a sentence for a person.
+
+    `run` is a worker's life, in tests another one.
+    """
+    options.reach.check()
+    run = run or partial(run_worker, reach=options.reach)
     if not 1 <= options.workers <= WORKERS_MOST:
         raise Misuse(f"Workers are from 1 to {WORKERS_MOST}")
     layout = Layout(os.path.abspath(options.data))
@@ -118,7 +132,9 @@ def _prepare(layout: Layout, options: ServeOptions) -> int:
 async def _first(layout: Layout, options: ServeOptions) -> None:
     async with house.open_house(layout) as opened:
         clear_unfinished(opened.blobs)
-        await opened.mail.write(_free_all)
+        await first_start.keys_of_secrets(opened)
+        await opened.mail.write(_free_all, opened)
+        await opened.state.write(_free_maildrops, opened)
         made = None
         if await first_start.is_new(opened):
             password = random_password()
@@ -147,10 +163,16 @@ def _command(data: str) -> str:
     return shlex.join(words)
 
 
-def _free_all(tx: Tx) -> None:
+def _free_all(tx: Tx, opened: MailHouse) -> None:
     """Free what a killed server's workers had leased: those whom they served wait no longer."""
-    for holder in range(1, WORKERS_MOST + 1):
-        _release(tx, holder)
+    for index in range(WORKERS_MOST):
+        _release(tx, house.holder_of(opened, index))
+
+
+def _free_maildrops(tx: Tx, opened: MailHouse) -> None:
+    """`_free_all`, in state."""
+    for index in range(WORKERS_MOST):
+        maildrop.free_all_of(tx, house.holder_of(opened, index))
 
 
 def _certificate(layout: Layout, names: Sequence[str]) -> None:
@@ -165,12 +187,14 @@ def _certificate(layout: Layout, names: Sequence[str]) -> None:
 
 def _worker_died(layout: Layout, index: int, pid: int, status: int) -> None:
     """In a child of the supervisor: free at once what the dead worker had leased."""
-    uvloop.run(_free(layout, index + 1))
+    uvloop.run(_free(layout, index))
 
 
-async def _free(layout: Layout, holder: int) -> None:
+async def _free(layout: Layout, index: int) -> None:
     async with house.open_house(layout) as opened:
+        holder = house.holder_of(opened, index)
         freed = await opened.mail.write(_release, holder)
+        freed += await opened.state.write(maildrop.free_all_of, holder)
         if freed:
             _log.info("leases freed", holder=holder, count=freed)
 

@@ -13,12 +13,12 @@ import structlog
 from postroom.access import Authenticator
 from postroom.admin import AdminHouse, ServerView, WorkerView
 from postroom.admin.house import checker
+from postroom.core import log
 from postroom.core.errors import MailError
 from postroom.core.jobs import JOBS
 from postroom.domain.events import DirectoryChanged, QueueReady
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.intake import Intake
-from postroom.mailflow.localqueue import LocalQueue
 from postroom.mailflow.upkeep import JOBS_DECLARED
 from postroom.net.accept import Acceptor, Strangers
 from postroom.net.certificates import CertificateStore
@@ -28,15 +28,26 @@ from postroom.protocols.imap import ImapServer
 from postroom.protocols.imap.replies import BUSY as IMAP_BUSY
 from postroom.protocols.imap.session import Shared
 from postroom.protocols.imap.view import Views
+from postroom.protocols.pop3 import Pop3Server
+from postroom.protocols.pop3.locks import Locks
+from postroom.protocols.pop3.replies import BUSY as POP3_BUSY
+from postroom.protocols.pop3.session import Shared as Pop3Shared
 from postroom.protocols.smtp import SmtpServer
 from postroom.protocols.smtp.replies import BUSY as SMTP_BUSY
+from postroom.protocols.smtp.session import Service
+from postroom.protocols.smtp.verbs import LMTP, MX, SUBMISSION
+from postroom.server.answers import Answering
 from postroom.server.bus import MachineBus
 from postroom.server.control import ControlServer
 from postroom.server.fork import WorkerContext
-from postroom.server.house import Parts, open_house, read_settings
+from postroom.server.house import Parts, holder_of, open_house, read_settings
 from postroom.server.instance import Layout, read_status
 from postroom.server.jobs import JobRunner
+from postroom.server.queues import Queues
+from postroom.server.reach import Reach
 from postroom.server.sockets import Kind
+from postroom.trust.checks import Checks
+from postroom.trust.lookups import Lookups
 
 DRAIN: Final = 25.0  # seconds: under the supervisor's grace
 SWITCH: Final = 0.001  # seconds
@@ -46,22 +57,32 @@ _log: Final = structlog.get_logger("postroom.server")
 Make = Callable[[Peer], Handler]
 
 
-async def run_worker(context: WorkerContext, *, parts: Parts = Parts()) -> None:  # noqa: B008 - immutable
+async def run_worker(
+    context: WorkerContext,
+    *,
+    parts: Parts = Parts(),  # noqa: B008 - immutable
+    reach: Reach = Reach(),  # noqa: B008 - immutable
+) -> None:
     """One worker's life. `parts` replaces files, VFS and clock in tests."""
     layout = context.layout
     # The writer's thread waits for the interpreter's lock but twice in a batch; with 5 ms, the
     # default, a busy loop would make all who wait for a commit wait for that.
     sys.setswitchinterval(SWITCH)
+    log.RECENT.clear()  # until here they are the supervisor's
     bus = MachineBus(layout.run, context.index, context.workers)
     bus.start()
     async with open_house(layout, worker=context.index, events=bus.tell, parts=parts) as house:
         certificates = CertificateStore(layout.tls)
         await asyncio.to_thread(certificates.reload)
         context.on_reload(partial(_reload, certificates))
+        wheel = TimerWheel(asyncio.get_running_loop())
         intake = Intake(house)
-        queue = LocalQueue(house, context.index + 1)
-        bus.subscribe(QueueReady, lambda event: queue.wake())
-        bus.on_overflow(queue.wake)
+        holder = holder_of(house, context.index)
+        queues = Queues(house, intake, reach, wheel, holder)
+        lookups = Lookups(queues.resolver, house.clock)
+        house.checks = Checks(lookups, house.clock)
+        bus.subscribe(QueueReady, queues.wake)
+        bus.on_overflow(queues.wake)
         changed = asyncio.Event()
         bus.subscribe(DirectoryChanged, lambda event: changed.set())
         bus.on_overflow(changed.set)
@@ -69,21 +90,24 @@ async def run_worker(context: WorkerContext, *, parts: Parts = Parts()) -> None:
             house.mail,
             house.clock,
             house.policies,
+            house.ids,
             default_domain=lambda: house.default_domain,
             node=house.node,
         )
-        smtp = SmtpServer(
-            intake, house.clock, house.ids, lambda: house.hostname, certificates.context
-        )
         imap = ImapServer(Shared(house, authenticator, bus, Views(), certificates.context))
+        locks = Locks(house.state, house.clock, holder)
+        pop3 = Pop3Server(Pop3Shared(house, authenticator, locks, certificates.context))
         doors: Mapping[str, tuple[Make, bytes]] = {
-            "smtp": (smtp.handler, SMTP_BUSY.render()),
+            **_smtp_doors(house, intake, authenticator, certificates),
             "imap": (imap.handler, IMAP_BUSY),
             "imaps": (imap.handler, b""),
+            "pop3": (pop3.handler, POP3_BUSY.render()),
+            "pop3s": (pop3.handler, b""),
         }
-        acceptors = _acceptors(context, doors, certificates)
+        acceptors = _acceptors(context, doors, certificates, wheel, reach)
+        Answering(context.index, acceptors).begin(bus)
         administration = AdminHouse(
-            house, authenticator, checker(house), partial(_server_view, layout)
+            house, authenticator, checker(house), partial(_server_view, layout), bus.ask
         )
         controls = [
             ControlServer(bound.sock, administration)
@@ -94,12 +118,13 @@ async def run_worker(context: WorkerContext, *, parts: Parts = Parts()) -> None:
             house,
             house.mail,
             house.clock,
-            context.index + 1,
+            holder,
             declared={name: JOBS[name] for name in JOBS_DECLARED},
         )
         runners = [
-            asyncio.create_task(queue.run()),
+            *(asyncio.create_task(run()) for run in queues.runs),
             asyncio.create_task(jobs.run()),
+            asyncio.create_task(pop3.run()),
             asyncio.create_task(_follow_settings(house, changed)),
         ]
         for acceptor in acceptors:
@@ -109,14 +134,41 @@ async def run_worker(context: WorkerContext, *, parts: Parts = Parts()) -> None:
         context.ready()
         try:
             await context.stopping.wait()
-            await _drain(acceptors, controls)
+            await _drain(acceptors, controls, queues)
         finally:
             for runner in runners:
                 runner.cancel()
             intake.refusals.flush()
             await asyncio.gather(*runners, return_exceptions=True)
+            await pop3.close()
             await authenticator.close()
+            await lookups.close()
+            await queues.close()
             bus.close()
+
+
+def _smtp_doors(
+    house: MailHouse,
+    intake: Intake,
+    authenticator: Authenticator,
+    certificates: CertificateStore,
+) -> dict[str, tuple[Make, bytes]]:
+    """The doors that speak SMTP and LMTP, each with what it says to one too many."""
+
+    def server(service: Service, authenticator: Authenticator | None) -> SmtpServer:
+        tls = None if service is LMTP else certificates.context
+        return SmtpServer(
+            intake, house.clock, house.ids, lambda: house.hostname, tls, service, authenticator
+        )
+
+    busy = SMTP_BUSY.render()
+    submission = server(SUBMISSION, authenticator)
+    return {
+        "smtp": (server(MX, None).handler, busy),
+        "submission": (submission.handler, busy),
+        "submissions": (submission.handler, b""),
+        "lmtp": (server(LMTP, None).handler, busy),
+    }
 
 
 async def _follow_settings(house: MailHouse, changed: asyncio.Event) -> None:
@@ -131,10 +183,13 @@ async def _follow_settings(house: MailHouse, changed: asyncio.Event) -> None:
 
 
 def _acceptors(
-    context: WorkerContext, doors: Mapping[str, tuple[Make, bytes]], certificates: CertificateStore
+    context: WorkerContext,
+    doors: Mapping[str, tuple[Make, bytes]],
+    certificates: CertificateStore,
+    wheel: TimerWheel,
+    reach: Reach,
 ) -> list[Acceptor]:
     loop = asyncio.get_running_loop()
-    wheel = TimerWheel(loop)
     strangers = Strangers()
     made = []
     for bound in context.sockets:
@@ -153,17 +208,18 @@ def _acceptors(
                 tls=tls,
                 strangers=strangers,
                 busy=busy,
+                proxy_from=reach.proxy_from,
             )
         )
     return made
 
 
-async def _drain(acceptors: list[Acceptor], controls: list[ControlServer]) -> None:
+async def _drain(acceptors: list[Acceptor], controls: list[ControlServer], queues: Queues) -> None:
     """Finish what is in flight; what does not end in time is cut off."""
     try:
         async with asyncio.timeout(DRAIN):
             ends = [acceptor.shutdown() for acceptor in acceptors]
-            await asyncio.gather(*ends, *(control.close() for control in controls))
+            await asyncio.gather(*ends, *(control.close() for control in controls), queues.drain())
     except TimeoutError:
         left = [c for acceptor in acceptors for c in acceptor.connections]
         _log.warning("connections cut off", count=len(left))

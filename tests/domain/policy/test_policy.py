@@ -20,7 +20,8 @@ from postroom.core.settings import (
 )
 from postroom.domain import policy
 from postroom.domain.events import DirectoryChanged
-from postroom.domain.policy import Assignment, ChangeSet, Policies
+from postroom.domain.policy import Assignment, Policies, history
+from postroom.domain.policy.history import ChangeSet, Note
 from postroom.store.sql import Statement
 from tests.domain.making import NOW, Direct
 
@@ -138,32 +139,37 @@ def test_chains_that_are_kept_are_bounded(store: Direct, monkeypatch: pytest.Mon
 # --- changing -----------------------------------------------------------------------------
 
 
+def told(made: ChangeSet) -> list[tuple[str, object, object]]:
+    return [(change.key, change.was, change.is_) for change in made.diff]
+
+
 def test_a_change_set_says_what_was_and_what_is(store: Direct) -> None:
     put(store, (SERVER, "limit", 20), (SERVER, "hosts", ("a", "b")))
     put(store, (SERVER, "limit", 21), (SERVER, "hosts", None), (DOMAIN, "name", "x"), number=2)
-    newest, oldest = store.read(policy.change_sets, 10)
-    assert (newest.id, newest.at, newest.author, newest.reason) == (2, NOW, 5, "because")
-    assert list(oldest.diff) == [
-        {"scope": "server", "object": "", "name": "policytests.limit", "was": None, "is": 20},
-        {
-            "scope": "server",
-            "object": "",
-            "name": "policytests.hosts",
-            "was": None,
-            "is": ["a", "b"],
-        },
+    newest, oldest = store.read(history.latest, 10)
+    assert newest.note == Note(2, NOW, 5, "", "because")
+    assert told(oldest) == [
+        ("server policytests.limit", None, {"value": 20}),
+        ("server policytests.hosts", None, {"value": ["a", "b"]}),
     ]
-    assert [(d["name"], d["was"], d["is"]) for d in newest.diff] == [
-        ("policytests.limit", 20, 21),
-        ("policytests.hosts", ["a", "b"], None),
-        ("policytests.name", None, "x"),
+    assert told(newest) == [
+        ("server policytests.limit", {"value": 20}, {"value": 21}),
+        ("server policytests.hosts", {"value": ["a", "b"]}, None),
+        ("domain:a.test policytests.name", None, {"value": "x"}),
     ]
-    assert [c.id for c in store.read(policy.change_sets, 1)] == [2]
+    assert [made.id for made in store.read(history.latest, 1)] == [2]
 
 
 def test_what_it_returns_is_what_is_kept(store: Direct) -> None:
     made = put(store, (SERVER, "hosts", ("a", "b")), (SERVER, "limit", 20))
-    assert store.read(policy.change_sets, 1) == [made]
+    assert store.read(history.latest, 1) == [made]
+
+
+def test_what_stays_as_it_is_is_no_change(store: Direct) -> None:
+    put(store, (SERVER, "limit", 20), (SERVER, "name", "x"))
+    assert told(put(store, (SERVER, "limit", 20), (SERVER, "name", None), number=2)) == [
+        ("server policytests.name", {"value": "x"}, None)
+    ]
 
 
 def test_a_change_is_made_whole_or_not_at_all(store: Direct) -> None:
@@ -180,7 +186,7 @@ def test_a_change_is_made_whole_or_not_at_all(store: Direct) -> None:
         with pytest.raises(error):
             put(store, (SERVER, "name", "half"), bad, number=9)
     assert store.read(policies.current, ALL) is before
-    assert len(store.read(policy.change_sets, 10)) == 1
+    assert len(store.read(history.latest, 10)) == 1
     assert store.events == []
     put(store, (SERVER, "name", "whole"), number=10)
     assert store.events == [DirectoryChanged()]

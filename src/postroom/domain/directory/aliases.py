@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Final
 
 from postroom.core.clock import Instant
-from postroom.core.errors import AlreadyExists, Malformed, NotAllowed, NotFound
+from postroom.core.errors import AlreadyExists, Malformed, NotFound
 from postroom.domain.directory import tables
 from postroom.domain.directory.people import (
     ALL,
@@ -26,10 +26,11 @@ from postroom.domain.directory.people import (
     lock_domain,
     written,
 )
+from postroom.domain.directory.spelling import address_of, named_domain
 from postroom.domain.events import DirectoryChanged
-from postroom.domain.transit import Destination
+from postroom.domain.transit import Destination, Outside
 from postroom.formats.address import Address, parse_mailbox
-from postroom.store.sql import Tx
+from postroom.store.sql import Row, Tx
 
 DEPTH: Final = 10
 MOST_TARGETS: Final = 100
@@ -46,6 +47,19 @@ class Alias:
     domain: str
     target: str
     created_at: Instant
+    wild: bool = False  # whether its pattern holds wildcards
+
+    @property
+    def address(self) -> str:
+        """The alias as an address that reads back."""
+        if self.wild:
+            return f"{self.pattern}@{self.domain}"
+        return str(Address(self.pattern, self.domain))
+
+
+def _alias(row: Row) -> Alias:
+    id_, pattern, of, target, created_at, wild = row
+    return Alias(id_, pattern, of, target, created_at, bool(wild))
 
 
 @lru_cache(maxsize=2048)
@@ -68,32 +82,44 @@ def _pattern(local: str, domain_name: str) -> tuple[str, bool]:
     """A local part as it is compared, and whether it holds wildcards; raises Malformed."""
     wild = any(c in local for c in "*?")
     # Checked as an address with the wildcards filled in, so that it could ever match one.
-    as_address = parse_mailbox(f"{local.replace('*', 'x').replace('?', 'x')}@{domain_name}")
+    filled = local.replace("*", "x").replace("?", "x")
+    try:
+        as_address = parse_mailbox(f"{filled}@{domain_name}")
+    except Malformed as error:
+        raise Malformed(f"{local}@{domain_name} is not a valid address") from error
     return key(local) if wild else key(as_address.local), wild
+
+
+def spelled(address: str) -> str:
+    """An alias as this room writes it, so that equal ones are equal; raises Malformed."""
+    local, at, domain_name = address.rpartition("@")
+    if not at:
+        raise Malformed(f"An alias is an address, which {address or '(empty)'} is not")
+    name = named_domain(domain_name)
+    pattern, wild = _pattern(local, name)
+    return Alias(0, pattern, name, "", Instant(0), wild).address
 
 
 def create_alias(tx: Tx, address: str, target: str, ids: Iterator[int], now: Instant) -> Alias:
     """`address` may hold * and ? in its local part.
 
-    Raises Malformed, AlreadyExists, NotFound for a domain that is not ours, NotAllowed for a
-    target outside: that needs sending, which an alias alone cannot do.
+    `target` may be an address of another server: mail is then passed on (RFC 5321 §3.9.1).
+    Raises Malformed, AlreadyExists, NotFound for a domain that is not ours.
     """
     local, at, domain_name = address.rpartition("@")
     if not at:
-        raise Malformed("An alias is an address")
+        raise Malformed(f"An alias is an address, which {address or '(empty)'} is not")
     of = lock_domain(tx, domain_name)
     pattern, wild = _pattern(local, of.name)
     if pattern.count("*") > _STARS:
         raise Malformed(f"A pattern has at most {_STARS} stars")
-    to = parse_mailbox(target)
-    if find_domain(tx, to.domain) is None:
-        raise NotAllowed(f"{to.domain} is not a domain of this server")
+    to = address_of(target)
     if not wild and tx.one(tables.ACCOUNT_BY_KEY, domain=of.id, key=pattern) is not None:
         raise AlreadyExists(f"{address} is an account")
     aim = written(to)
     if tx.one(tables.ONE_ALIAS, domain=of.id, pattern=pattern, target=aim) is not None:
         raise AlreadyExists(f"{address} leads to {target} already")
-    alias = Alias(next(ids), pattern, of.name, aim, now)
+    alias = Alias(next(ids), pattern, of.name, aim, now, wild)
     tx.run(
         tables.INSERT_ALIAS,
         id=alias.id,
@@ -107,30 +133,62 @@ def create_alias(tx: Tx, address: str, target: str, ids: Iterator[int], now: Ins
     return alias
 
 
-def delete_alias(tx: Tx, address: str, target: str = "") -> int:
-    """Remove one target of an alias, or all; raises NotFound. Returns how many."""
+def ways(tx: Tx, address: str, target: str = "") -> list[Alias]:
+    """The ways of one alias, or the one to a target; raises NotFound if there is none."""
     local, _, domain_name = address.rpartition("@")
     of = domain(tx, domain_name)
     pattern, _ = _pattern(local, of.name)
-    to = written(parse_mailbox(target)) if target else ""
-    gone = tx.run(tables.DELETE_ALIAS, domain=of.id, pattern=pattern, target=to)
-    if not gone:
-        raise NotFound(f"There is no alias {address}")
-    tx.after(DirectoryChanged())
-    return gone
+    to = written(address_of(target)) if target else ""
+    rows = tx.all(tables.ALIASES_OF, domain=of.id, pattern=pattern, target=to, limit=ALL)
+    if not rows:
+        raise NotFound(f"There is no alias {address}" + (f" to {target}" if target else ""))
+    return [_alias(row) for row in rows]
+
+
+def exact(tx: Tx, of: Domain, local: str) -> list[Alias]:
+    """The ways of an alias without wildcards, if it is there."""
+    rows = tx.all(tables.ALIASES_OF, domain=of.id, pattern=key(local), target="", limit=ALL)
+    return [_alias(row) for row in rows]
+
+
+def delete_alias(tx: Tx, address: str, target: str = "") -> int:
+    """Remove one target of an alias, or all; raises NotFound. Returns how many."""
+    found = ways(tx, address, target)
+    for each in found:
+        remove_alias(tx, each.id)
+    return len(found)
 
 
 def aliases(tx: Tx, domain_name: str = "", limit: int = ALL) -> list[Alias]:
     """The aliases of a domain, or of all."""
-    return [Alias(*row) for row in tx.all(tables.ALIASES, domain=domain_name, limit=limit)]
+    return [_alias(row) for row in tx.all(tables.ALIASES, domain=domain_name, limit=limit)]
+
+
+def alias_by_id(tx: Tx, alias: int) -> Alias | None:
+    """One way of an alias, if it is there."""
+    row = tx.one(tables.ALIAS_BY_ID, id=alias)
+    return _alias(row) if row is not None else None
+
+
+def remove_alias(tx: Tx, alias: int) -> None:
+    """Remove one way of an alias by its id."""
+    tx.run(tables.DELETE_ALIAS_BY_ID, id=alias)
+    tx.after(DirectoryChanged())
+
+
+def aliases_to(tx: Tx, target: Address, limit: int = ALL) -> list[Alias]:
+    """The aliases that lead straight to an address."""
+    rows = tx.all(tables.ALIASES_TO, target=written(target), limit=limit)
+    return [_alias(row) for row in rows]
 
 
 @dataclass(slots=True)
 class Resolution:
-    """Where an address leads."""
+    """Where an address leads: to accounts of ours, and to addresses of other servers."""
 
     local: bool  # its domain is ours
     destinations: list[Destination] = field(default_factory=list)
+    outside: list[Outside] = field(default_factory=list)  # by way of aliases of ours
     problem: str = ""  # why an address of ours leads nowhere, for the trace
 
 
@@ -140,6 +198,7 @@ def resolve(tx: Tx, address: Address) -> Resolution:
     if of is None:
         return Resolution(local=False)
     found = Resolution(local=True)
+    dead: Address | None = None  # the first that nobody has
     seen: set[str] = set()
     # The nearest first, so that a chain that is too long hides no short way to the same place.
     waiting: deque[tuple[Address, tuple[str, ...], str | None]] = deque([(address, (), None)])
@@ -153,13 +212,25 @@ def resolve(tx: Tx, address: Address) -> Resolution:
             break
         here = of if at.domain == of.name else find_domain(tx, at.domain)
         if here is None:
-            found.problem = f"an alias leads to {at}, which is not ours"
+            found.outside.append(Outside(at, through))
             continue
         targets = _step(tx, here, at, through, detail, found)
+        if targets is None:
+            dead = dead or at
+            continue
         waiting += [(parse_mailbox(t), (*through, at.key), d) for t, d in targets]
-    if not found.destinations and not found.problem:
-        found.problem = "no account and no alias has this address"
+    if not (found.destinations or found.outside or found.problem):
+        found.problem = _nowhere(address, dead)
     return found
+
+
+def _nowhere(address: Address, dead: Address | None) -> str:
+    """Why an address leads nowhere."""
+    if dead is None:
+        return "its aliases lead in a circle"
+    if dead.key == address.key:
+        return "no account and no alias has this address"
+    return f"its alias leads to {dead}, an address that no account and no alias has"
 
 
 def _step(
@@ -169,8 +240,9 @@ def _step(
     through: tuple[str, ...],
     detail: str | None,
     found: Resolution,
-) -> list[tuple[str, str | None]]:
-    """One address: either an account, noted in `found`, or the targets of an alias."""
+) -> list[tuple[str, str | None]] | None:
+    """One address: either an account, noted in `found`, or the targets of an alias; None if it is
+    neither."""
     base, sub = at.subaddress()
     tries = [(key(at.local), detail)]
     if sub is not None:
@@ -190,4 +262,6 @@ def _step(
     local = key(at.local)
     wild = tx.all(tables.ALIASES_WILD, domain=of.id, limit=MOST_WILD)
     matched = next((p for p, _ in wild if _matcher(p).fullmatch(local)), None)
+    if matched is None:
+        return None
     return [(target, detail) for p, target in wild if p == matched]

@@ -50,6 +50,7 @@ RELEASE = sql("""
 RELEASE_HOLDER = sql("""
     UPDATE job SET lease = 0, holder = 0, fence = fence + 1 WHERE holder = :holder AND lease > 0
 """)
+HASTEN = sql("UPDATE job SET due = :now WHERE name = :name AND lease <= :now AND due > :now")
 ROWS = sql("""
     SELECT name, due, lease, holder, attempts, last_error, last_done FROM job ORDER BY name
 """)

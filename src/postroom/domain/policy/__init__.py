@@ -8,7 +8,7 @@ one point read when nothing changed, so that a change applies at once, without r
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -28,6 +28,14 @@ from postroom.core.settings import (
 )
 from postroom.domain.events import DirectoryChanged
 from postroom.domain.policy import tables
+from postroom.domain.policy.history import (
+    Change,
+    ChangeSet,
+    Image,
+    Note,
+    difference,
+    record,
+)
 from postroom.store.sql import Tx
 
 G = TypeVar("G")
@@ -148,51 +156,74 @@ class Assignment:
     value: Value | None
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeSet:
-    """Settings changed together, by whom and why."""
-
-    id: int
-    at: Instant
-    author: int
-    reason: str
-    diff: tuple[Mapping[str, Any], ...]
-
-
 def change(
     tx: Tx, assignments: Iterable[Assignment], change_set: int, now: Instant, author: int,
     reason: str,
 ) -> ChangeSet:  # fmt: skip
-    """Set and unset values together; raises NotFound or Misuse, and then changes nothing."""
-    diff: list[Mapping[str, Any]] = []
+    """`assign` as a change set of its own, by nobody's operation."""
+    diff = assign(tx, assignments, change_set)
+    return record(tx, Note(change_set, now, author, "", reason), diff)
+
+
+def assign(tx: Tx, assignments: Iterable[Assignment], change_set: int) -> list[Change]:
+    """Set and unset values together, as a part of a change set that the caller records; returns
+    what changed. Raises NotFound or Misuse, and then changes nothing.
+    """
+    diff: list[Change] = []
     for a in assignments:
-        setting: Setting = declared(a.name)
-        if a.place.scope not in setting.scopes:
-            allowed = ", ".join(setting.scopes)
-            raise Misuse(f"{a.name} can be set for: {allowed}")
         at = {"scope": str(a.place.scope), "object": a.place.object, "name": a.name}
-        row = tx.one(tables.ONE, **at)
-        was = json.loads(row[0]) if row is not None else None
-        text = None if a.value is None else json.dumps(setting.check(a.value))
-        if text is None:
+        was = value_at(tx, a.place, a.name)
+        is_: Image | None = None
+        if a.value is not None:
+            text = json.dumps(_fitting(a).check(a.value))
+            tx.run(tables.SET, **at, value=text, change_set=change_set)
+            is_ = {"value": json.loads(text)}
+        elif was is not None:  # also what another release left: it may go
             tx.run(tables.UNSET, **at)
         else:
-            tx.run(tables.SET, **at, value=text, change_set=change_set)
-        diff.append({**at, "was": was, "is": None if text is None else json.loads(text)})
-    tx.run(
-        tables.INSERT_CHANGE_SET,
-        id=change_set,
-        now=now,
-        author=author,
-        reason=reason,
-        diff=json.dumps(diff),
-    )
+            _fitting(a)
+        if was != is_:
+            key = setting_key(a.place, a.name)
+            diff.append(difference("setting", key, key, was, is_))
     tx.run(tables.RAISE_VERSION, what=SETTINGS_VERSION)
     tx.after(DirectoryChanged())
-    return ChangeSet(change_set, now, author, reason, tuple(diff))
+    return diff
 
 
-def change_sets(tx: Tx, limit: int) -> list[ChangeSet]:
-    """The latest change sets."""
-    rows = tx.all(tables.CHANGE_SETS, limit=limit)
-    return [ChangeSet(i, at, who, why, tuple(json.loads(d))) for i, at, who, why, d in rows]
+def _fitting(a: Assignment) -> Setting:
+    """The setting, if it can be set there; raises NotFound, Misuse."""
+    setting = declared(a.name)
+    if a.place.scope not in setting.scopes:
+        allowed = ", ".join(setting.scopes)
+        raise Misuse(f"{a.name} can be set for: {allowed}")
+    return setting
+
+
+def setting_key(place: Place, name: str) -> str:
+    """How the history knows the value of a setting at a place."""
+    return f"{place} {name}"
+
+
+def setting_of(key: str) -> tuple[Place, str]:
+    """The place and the name in a `setting_key`."""
+    place, _, name = key.rpartition(" ")
+    scope, _, object_ = place.partition(":")
+    return Place(Scope(scope), object_), name
+
+
+def value_at(tx: Tx, place: Place, name: str) -> Image | None:
+    """The value that was set at exactly this place, as the history has it; None without one."""
+    row = tx.one(tables.ONE, scope=str(place.scope), object=place.object, name=name)
+    return {"value": json.loads(row[0])} if row is not None else None
+
+
+def set_by(tx: Tx, place: Place, name: str) -> int:
+    """The change set that set the value at exactly this place; 0 if none is set."""
+    row = tx.one(tables.SETTING_ROW, scope=str(place.scope), object=place.object, name=name)
+    return int(row[1]) if row is not None else 0
+
+
+def names_at(tx: Tx, place: Place) -> list[str]:
+    """Every name that is set at exactly this place, also what this release does not know."""
+    rows = tx.all(tables.OF_PLACE, scope=str(place.scope), object=place.object)
+    return sorted(row[0] for row in rows)
