@@ -8,6 +8,9 @@ storing equal content once.
 from __future__ import annotations
 
 import asyncio
+import base64
+import re
+import ssl
 import time
 from array import array
 from collections import deque
@@ -36,6 +39,8 @@ class SmtpPlan:
     warm: float = 0.4  # s at the start that are not counted
     messages: int | None = None
     rate: float | None = None  # messages a second at fixed times; None sends as fast as it can
+    sender: str = "sender@example.org"
+    password: str | None = None  # sign in as the sender
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,10 @@ class _Run:
 
     def __init__(self, plan: SmtpPlan) -> None:
         self.plan = plan
-        self.bodies = [_stuffed(message) for message in average_10k(_CORPUS, plan.seed)]
+        self.bodies = [
+            _stuffed(_written_by(plan.sender, message) if plan.password else message)
+            for message in average_10k(_CORPUS, plan.seed)
+        ]
         self.stamp = time.time_ns()
         self.sent = 0
         self.began = 0.0  # of time.monotonic(); the end of the warm-up
@@ -91,7 +99,9 @@ class _Run:
         plan = self.plan
         for number in range(plan.sessions):
             make = partial(_Session, self, plan.recipients[number % len(plan.recipients)])
-            _, session = await loop.create_connection(make, plan.to.host, plan.to.port)
+            _, session = await loop.create_connection(
+                make, plan.to.host, plan.to.port, ssl=_context() if plan.to.tls else None
+            )
             self._sessions.append(session)
         ready = asyncio.ensure_future(self._all_ready.wait())
         await asyncio.wait((ready, self._done), return_when=asyncio.FIRST_COMPLETED)
@@ -170,7 +180,7 @@ class _Run:
         return b"X-Bench: %d.%d\r\n" % (self.stamp, number), self.bodies[number % _CORPUS]
 
 
-_GREETING, _EHLO, _ENVELOPE, _BODY, _CLOSED = range(5)
+_GREETING, _EHLO, _AUTH, _ENVELOPE, _BODY, _CLOSED = range(6)
 
 
 class _Session(asyncio.Protocol):
@@ -190,7 +200,7 @@ class _Session(asyncio.Protocol):
     def __init__(self, run: _Run, recipient: str) -> None:
         self._run = run
         self._envelope = (
-            f"MAIL FROM:<sender@example.org>\r\nRCPT TO:<{recipient}>\r\nDATA\r\n".encode()
+            f"MAIL FROM:<{run.plan.sender}>\r\nRCPT TO:<{recipient}>\r\nDATA\r\n".encode()
         )
         self._state = _GREETING
         self._text = b""
@@ -254,9 +264,33 @@ class _Session(asyncio.Protocol):
             self._state = _EHLO
             self._transport.write(b"EHLO client.example.org\r\n")
         elif self._state == _EHLO and last.startswith(b"250") and b"PIPELINING" in text.upper():
+            plan = self._run.plan
+            if plan.password is None:
+                self._run.session_ready()
+            else:
+                self._state = _AUTH
+                said = base64.b64encode(f"\0{plan.sender}\0{plan.password}".encode())
+                self._transport.write(b"AUTH PLAIN " + said + b"\r\n")
+        elif self._state == _AUTH and last.startswith(b"235"):
             self._run.session_ready()
         elif self._state != _CLOSED:
             self._run.failed(f"no session: {text!r}")
+
+
+_FROM = re.compile(rb"^From:[^\n]*\n(?:[ \t][^\n]*\n)*", re.MULTILINE | re.IGNORECASE)
+
+
+def _written_by(sender: str, message: bytes) -> bytes:
+    """The message under the address of who signs in: a submission server wants that."""
+    return _FROM.sub(b"From: <%s>\r\n" % sender.encode(), message, count=1)
+
+
+def _context() -> ssl.SSLContext:
+    """TLS that believes anybody: the servers under test have certificates of their own making."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _stuffed(message: bytes) -> bytes:

@@ -79,6 +79,8 @@ class Postfix:
 
     def __init__(self, transport: str = "discard:") -> None:
         self._transport = transport
+        self._more = ""  # further lines of main.cf, which outweigh the earlier ones
+        self._listeners = ""  # and of master.cf
         self._daemon: Daemon | None = None
         self._root: Path | None = None
         self.smtp: Endpoint | None = None
@@ -105,8 +107,9 @@ class Postfix:
             commands=_default("command_directory"),
             daemons=_default("daemon_directory"),
         )
-        (root / "conf/main.cf").write_text(main)
-        (root / "conf/master.cf").write_text(_MASTER.format(port=self.smtp.port))
+        (root / "conf/main.cf").write_text(main + self._more)
+        master = _MASTER.format(port=self.smtp.port) + self._listeners
+        (root / "conf/master.cf").write_text(master)
         self.resume()
 
     def resume(self) -> None:

@@ -30,8 +30,9 @@ class Postroom:
 
     name = "postroom"
 
-    def __init__(self, workers: int = 2) -> None:
+    def __init__(self, workers: int = 2, options: tuple[str, ...] = ()) -> None:
         self._workers = workers
+        self._options = options
         self._command = str(Path(sys.executable).with_name("postroom"))
         self._server: Daemon | None = None
         self._root: Path | None = None
@@ -39,6 +40,7 @@ class Postroom:
         self.smtp: Endpoint | None = None
         self.imap: Endpoint | None = None
         self.imap_plain: Endpoint | None = None
+        self.submissions: Endpoint | None = None
         self.first_start = 0.0  # s from `serve` on an empty directory until it was ready
 
     def missing(self) -> str | None:
@@ -57,15 +59,19 @@ class Postroom:
         # Passwords are taken only over TLS: RFC 8314 §3.
         self.imap = Endpoint("127.0.0.1", 993 + self._offset, tls=True)
         self.imap_plain = Endpoint("127.0.0.1", 143 + self._offset)
+        self.submissions = Endpoint("127.0.0.1", 465 + self._offset, tls=True)
         began = time.monotonic()
         self.resume()
         self.first_start = time.monotonic() - began
         for address in ACCOUNTS:
-            asked = {"address": address, "password": PASSWORD}
-            try:
-                call(self._layout().control_socket, "account create", asked)
-            except MailError as error:
-                raise BenchError(f"account create {address}: {error}") from error
+            self.ask("account create", address=address, password=PASSWORD)
+
+    def ask(self, operation: str, **asked: str) -> None:
+        """Perform an operation on the running server. Raises BenchError."""
+        try:
+            call(self._layout().control_socket, operation, asked)
+        except MailError as error:
+            raise BenchError(f"{operation}: {error}") from error
 
     def stop(self) -> None:
         """SIGTERM drains and stops."""
@@ -105,6 +111,7 @@ class Postroom:
                 *("--port-offset", str(self._offset)),
                 *("--workers", str(self._workers)),
                 *("--domain", DOMAIN),
+                *self._options,
             ],
             self._root / "output.log",
         )

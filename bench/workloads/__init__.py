@@ -8,6 +8,7 @@ from bench.workloads.footprint import Huge, Idle, Startup
 from bench.workloads.hostile import Hostile
 from bench.workloads.imap_many import Append, Mixed
 from bench.workloads.imap_one import Read
+from bench.workloads.relaying import Relay, SignedIn
 from bench.workloads.smtp import Accept, Deliver, Paced, Shares
 
 __all__ = ["WORKLOADS"]
@@ -18,6 +19,8 @@ WORKLOADS: tuple[Workload, ...] = (
     Paced(),
     Deliver(),
     Shares(),
+    SignedIn(),
+    Relay(),
     Read(),
     Append(),
     Mixed(),

@@ -12,6 +12,7 @@ from bench.peers.offline import UNIT, OfflinePlan, fill_offline
 from postroom.core.errors import NotFound
 from postroom.domain import check
 from postroom.domain.directory import people
+from postroom.domain.directory.people import Verifiers
 from postroom.domain.mailboxes import folders, reading
 from postroom.domain.mailboxes.messages import Pick
 from postroom.formats.address import Address
@@ -35,7 +36,7 @@ def layout(tmp_path: Path) -> Layout:
 
 async def first(layout: Layout) -> None:
     async with open_house(layout) as house:
-        await first_start.make(house, "bench.example", "a password", "a verifier")
+        await first_start.make(house, "bench.example", "a password", Verifiers("one", "another"))
 
 
 async def seen(layout: Layout) -> tuple[list[bytes], list[str]]:
