@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from postroom.admin import cli
+from postroom.admin.settings import spelled
 from postroom.core.jobs import JOBS, Job
 from postroom.core.metrics import METRICS, Counter
 from postroom.core.operations import OPERATIONS, Operation, argument
@@ -63,13 +64,48 @@ def test_every_declaration_is_in_the_manual() -> None:
     assert text.endswith("|\n")
 
 
-def test_every_operation_is_on_the_command_line() -> None:
+def test_every_argument_of_every_operation_is_in_its_manual_entry() -> None:
+    entries = manual.manual().split("\n### ")
+    by_name = {entry.partition("\n")[0]: entry for entry in entries}
+    for name, operation in OPERATIONS.items():
+        for each in operation.arguments():
+            said = f"- `{manual._name(each.field)}`: {each.field.metadata['help']}."
+            assert said in by_name[name], f"{name} {each.field.name}"
+
+
+def test_what_changes_takes_a_reason_once_and_what_reads_takes_none() -> None:
+    for name, operation in OPERATIONS.items():
+        names = [each.field.name for each in operation.arguments()]
+        assert names.count("reason") == operation.changes, name
+
+
+def words(name: str) -> list[str]:
+    """The command line of an operation, also of one that has verbs below it."""
+    below = any(other.startswith(f"{name} ") for other in OPERATIONS)
+    return [*name.split(), *([cli.ITSELF] if below else [])]
+
+
+def test_every_operation_is_on_the_command_line_with_its_arguments(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     parser = cli.parser()
     for name, operation in OPERATIONS.items():
         with pytest.raises(SystemExit) as ended:
-            parser.parse_args([*name.split(), "--help"])
+            parser.parse_args([*words(name), "--help"])
         assert ended.value.code == 0
-        assert operation.name == name
+        said = " ".join(capsys.readouterr().out.split())
+        for each in operation.arguments():
+            assert manual._name(each.field).lower() in said.lower(), f"{name} {each.field.name}"
+
+
+def test_every_setting_can_be_set_and_shown_by_its_name() -> None:
+    """The command line takes the names and values of all settings; none has a form of its own."""
+    for name, setting in SETTINGS.items():
+        written = spelled(setting.default)
+        if written not in ("(none)", "(empty)"):
+            assert setting.parse(written) == setting.default, name
+        given = cli.parser().parse_args(["settings", "set", name, written])
+        assert (given.name, given.value) == (name, written)
 
 
 def test_a_setting_shows_its_default_unit_places_and_range() -> None:
