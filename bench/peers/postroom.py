@@ -111,6 +111,8 @@ class Postroom:
                 *("--port-offset", str(self._offset)),
                 *("--workers", str(self._workers)),
                 *("--domain", DOMAIN),
+                # Nobody answers there: no DNS, as for Postfix, and nothing of this machine's.
+                *("--resolver", "127.0.0.1:9"),
                 *self._options,
             ],
             self._root / "output.log",

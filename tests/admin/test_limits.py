@@ -50,6 +50,7 @@ SERVER = {
     "queue retry",
     "queue show",
     "recoverable list",
+    "rehearse",
     "restore",
     "restore mailbox",
     "restore message",

@@ -71,7 +71,7 @@ async def test_the_sessions_of_all_workers_are_one_list(admin: Admin) -> None:
     (asked,) = workers.asked
     assert isinstance(asked, FindSessions)
     assert (asked.network, asked.account, asked.limit) == ("192.0.2.0/24", "Ann@example.org", 10)
-    told = found.told()
+    told = found.told_within(0)
     assert "idle in INBOX" in told
     assert "and 6 more" in told
     assert told.endswith("WITHOUT worker 2: it did not answer in time")

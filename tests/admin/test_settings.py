@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from postroom.admin import ServerView
 from postroom.core.clock import Instant
-from postroom.core.errors import Malformed, Misuse, NotFound
+from postroom.core.errors import InUse, Malformed, Misuse, NotFound
 from postroom.core.settings import SETTINGS, chain
 from postroom.domain import policy
 from postroom.domain.policy import history
@@ -162,3 +165,30 @@ async def test_what_another_release_left_can_be_unset(admin: Admin) -> None:
     await admin.stores.mail.write(lambda tx: tx.run(row))
     await admin.do("settings unset", name="smtp.max_hops")
     assert await admin.stores.mail.read(policy.unfit) == []
+
+
+async def test_a_value_that_would_never_apply_is_refused(admin: Admin) -> None:
+    set_ = {"name": "smtp.max_size", "value": "70000"}
+    await admin.do("settings set", **set_, at="listener:smpt")  # a stopped server has not said
+    document = 'format = 1\n[settings."listener:smtps"]\n"smtp.max_hops" = 40\n'
+    listeners = ("smtp 127.0.0.1 25", "smtp ::1 25", "imaps ::1 993")
+    admin.house = replace(admin.house, server=lambda: ServerView("ready", (), listeners))
+    with pytest.raises(Misuse, match="no listener smpt; there are imaps, smtp"):
+        await admin.do("settings set", **set_, at="listener:smpt")
+    with pytest.raises(Misuse, match="no listener smtps"):
+        await admin.do("config apply", file=document)
+    await admin.do("settings set", **set_, at="listener:smtp")
+    await admin.do("settings unset", name="smtp.max_size", at="listener:smpt")
+
+
+async def test_the_default_domain_is_one_of_ours_and_stays(admin: Admin) -> None:
+    with pytest.raises(NotFound, match=r"no domain b\.example"):
+        await admin.do("settings set", name="server.default_domain", value="b.example")
+    document = 'format = 1\n[settings.server]\n"server.default_domain" = "b.example"\n'
+    with pytest.raises(NotFound, match=r"no domain b\.example"):
+        await admin.do("config apply", file=document)
+    await admin.do("config apply", file=document.replace("= 1\n", '= 1\ndomains = ["b.example"]\n'))
+    with pytest.raises(InUse, match=r"b\.example is the server's default domain"):
+        await admin.do("domain delete", domain="B.example")
+    await admin.do("settings unset", name="server.default_domain")
+    await admin.do("domain delete", domain="b.example")

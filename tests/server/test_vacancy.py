@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from postroom.__main__ import main
 from postroom.core.errors import NotAllowed
+from postroom.core.secrets import Keyring
 from postroom.domain.directory import people
 from postroom.server import house
+from postroom.server.command import main
 from postroom.server.instance import Instance, Layout
 from postroom.store.backup import SqliteLoading
 from postroom.store.sql import Statement
@@ -28,6 +29,7 @@ def data(tmp_path: Path) -> str:
     """A furnished directory."""
     folder = str(tmp_path / "data")
     asyncio.run(rounds.furnish(Layout(folder), PEOPLE))
+    Keyring(Layout(folder).secrets).make()
     return folder
 
 

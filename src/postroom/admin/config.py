@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
 from postroom.admin import document
 from postroom.admin.changes import ChangeLine, line
 from postroom.admin.house import AdminHouse, changed
+from postroom.admin.settings import DEFAULT_DOMAIN, fits_here
 from postroom.core.errors import MailError, Misuse, SecretUnreadable, StoreFailed
 from postroom.core.operations import argument, operation
 from postroom.core.secrets import is_sealed
@@ -16,6 +18,7 @@ from postroom.domain.changes import Changing, Kind, configuration
 from postroom.domain.changes.configuration import Configuration
 from postroom.domain.changes.objects import look
 from postroom.domain.changes.putting import Wish, put_all
+from postroom.domain.directory import people
 from postroom.domain.policy import setting_of
 from postroom.domain.policy.history import difference
 from postroom.domain.policy.secrets import secret_of
@@ -160,6 +163,7 @@ async def _plan(
         wishes = configuration.wishes(tx, wanted, flow.ids.new, flow.clock.now(), prune=prune)
         for wish in wishes:
             _openable(house, wish)
+            _fitting(tx, house, wish, wanted.domains or ())
         lines = [_line(tx, wish) for wish in wishes]
         return wishes, tuple(each for each in lines if each.was != each.now)
 
@@ -176,6 +180,17 @@ def _openable(house: AdminHouse, wish: Wish) -> None:
             house.flow.secrets.open(value, secret_of(*setting_of(wish.key)))
         except SecretUnreadable as error:
             raise Misuse(f"{wish.name}: {error}. Leave it out, and set it anew") from error
+
+
+def _fitting(tx: Tx, house: AdminHouse, wish: Wish, domains: Collection[str]) -> None:
+    """Raises Misuse, NotFound for a value that leads nowhere here."""
+    if wish.kind is not Kind.SETTING or wish.image is None:
+        return
+    at, name = setting_of(wish.key)
+    fits_here(house, at)
+    value = wish.image["value"]
+    if name == DEFAULT_DOMAIN and value not in domains:
+        people.domain(tx, value)
 
 
 def _line(tx: Tx, wish: Wish) -> ChangeLine:

@@ -9,7 +9,7 @@ from postroom.access import random_password
 from postroom.admin.house import AdminHouse, changed
 from postroom.admin.render import DETAIL
 from postroom.core.clock import Instant, iso
-from postroom.core.errors import Malformed, Misuse, NotAllowed
+from postroom.core.errors import InUse, Malformed, Misuse, NotAllowed
 from postroom.core.ids import ACCOUNT, external
 from postroom.core.operations import argument, operation
 from postroom.core.settings import Role
@@ -138,6 +138,12 @@ async def delete_domain(house: AdminHouse, asked: DomainName) -> DomainView:
     settings made for it. `changes revert` brings it back."""
 
     def unit(changing: Changing) -> Domain:
+        found = people.domain(changing.tx, asked.domain)
+        names = house.flow.policies.current(changing.tx, house.flow.chain("")).of(ServerSettings)
+        if found.name == names.default_domain:
+            raise InUse(
+                f"{found.name} is the server's default domain: set server.default_domain to another"
+            )
         return whole.delete_domain(changing, asked.domain)
 
     gone = await changed(house, unit)

@@ -40,6 +40,7 @@ from postroom.store.sql import Tx
 
 _PLACES = PLACES
 _CHANGES = 1_000
+DEFAULT_DOMAIN = "server.default_domain"
 
 
 # --- places -----------------------------------------------------------------------------------
@@ -59,6 +60,17 @@ def applying(tx: Tx, at: Place, node: str) -> Chain:
             of = people.by_id(tx, int(at.object))
             return chain(at, Place(Scope.DOMAIN, of.domain), here)
     return chain(at, here)
+
+
+def fits_here(house: AdminHouse, at: Place) -> None:
+    """Raises Misuse for a listener that the running server does not have; a stopped one has not
+    said which it has."""
+    server = house.server()
+    if at.scope is not Scope.LISTENER or server is None:
+        return
+    known = sorted({each.partition(" ")[0] for each in server.listeners})
+    if at.object not in known:
+        raise Misuse(f"There is no listener {at.object}; there are {', '.join(known)}")
 
 
 # --- views ------------------------------------------------------------------------------------
@@ -283,7 +295,12 @@ async def _change(
     def unit(changing: Changing) -> SettingView:
         tx = changing.tx
         where = place(tx, at)
-        set_values(changing, [Assignment(where, name, value(where) if callable(value) else value)])
+        set_to = value(where) if callable(value) else value
+        if set_to is not None:  # what stands where nothing is may still be taken away
+            fits_here(house, where)
+            if name == DEFAULT_DOMAIN:
+                people.domain(tx, str(set_to))  # raises NotFound, Malformed
+        set_values(changing, [Assignment(where, name, set_to)])
         return _view(tx, setting, applying(tx, where, node), policy.stored(tx))
 
     return await changed(house, unit)

@@ -165,7 +165,10 @@ async def test_freed_is_free(stores: Stores) -> None:
     clock = ManualClock()
     locks = Locks(stores.state, clock, 1, patience=0)
     for session in range(1, 5):
-        await locks.free(await locks.take(10, session))
+        lock = await locks.take(10, session)
+        await locks.free(lock)
         assert not await stores.state.read(maildrop.is_taken, 10, clock.now())
+        await locks.keep()
+        assert not lock.lost  # given back: that is no loss to warn of
     until = Instant(clock.now() + 1000)
     assert await stores.state.write(maildrop.keep, [1, 2, 3], until) == set()

@@ -53,13 +53,15 @@ def client_for(room: Pop3Room, name: str, password: str = PASSWORD) -> Client:
 # --- before anybody has signed in ------------------------------------------------------------
 
 
-async def test_the_greeting_offers_no_apop(room: Pop3Room) -> None:
-    """A client looks there for <timestamp@host>. RFC 1939 §7."""
+@pytest.mark.rows("ACC-13")
+async def test_nothing_that_needs_readable_passwords_is_offered(room: Pop3Room) -> None:
+    """For APOP a client looks in the greeting for <timestamp@host>. RFC 1939 §7."""
     for door in ("pop3", "pop3s"):
         client = await room.connect(door)
         assert client.greeting.ok
         assert "<" not in client.greeting.text
         assert not (await client.ask("APOP", ANN, "0" * 32)).ok
+        assert not (await client.ask("AUTH", "CRAM-MD5")).ok
 
 
 async def test_capabilities_by_state(room: Pop3Room) -> None:
@@ -123,6 +125,21 @@ async def test_too_many_errors_end_the_connection(room: Pop3Room) -> None:
     heard = [await client.ask("WHAT") for _ in range(session_module.BAD_COMMANDS)]
     assert heard[-1].text == "Too many errors"
     assert await client.until_closed() == []
+
+
+async def test_who_has_signed_in_may_be_silent_for_as_long_as_is_set(room: Pop3Room) -> None:
+    """RFC 1939 §3: at least ten minutes."""
+    for seconds in (600, 1000):
+        client = await room.client()
+        (session,) = room.workers[0].connections()
+        assert session._session.idle_seconds == seconds
+        assert session._connection is not None
+        left = session._connection._idle_at - room.workers[0].wheel.time()
+        assert seconds - 30 < left <= seconds
+        await client.ask("QUIT")
+        await client.until_closed()
+        await room.imap.settled(lambda: not room.workers[0].connections())
+        await room.imap.configure("pop3.idle_seconds", 1000)
 
 
 async def test_who_does_not_sign_in_is_let_go(room: Pop3Room) -> None:

@@ -6,12 +6,17 @@ RFC 1939 §5 to §7.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import random
 import re
 
 import pytest
 
 from postroom.domain.mailboxes import reading
+from postroom.protocols.pop3 import update
+from postroom.store.blobs import Blobs, facts
+from postroom.store.sql import Tx
 from postroom.testing.corpus import messages
 from postroom.testing.pop3 import Pop3Client, RefusedError
 from postroom.wire.pop3 import Reply
@@ -257,7 +262,10 @@ async def test_a_session_that_does_not_quit_deletes_nothing(room: Pop3Room, way:
     assert await room.imap.stored() == {1: {"\\Seen"}, 2: set()}
 
 
-async def test_a_client_that_hangs_up_at_quit_has_its_way(room: Pop3Room) -> None:
+async def test_a_client_that_hangs_up_at_quit_has_its_way(
+    room: Pop3Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(update, "UNIT_ROWS", 10)  # thirty units
     await room.imap.deliver(*[PLAIN] * 300)
     client = await room.client()
     client.send(b"".join(b"DELE %d\r\n" % n for n in range(1, 301)) + b"QUIT\r\n")
@@ -372,3 +380,47 @@ async def test_others_are_served_while_one_downloads_slowly(room: Pop3Room) -> N
         assert await client.retr(1) == PLAIN
         await client.ask("QUIT")
     reading.cancel()
+
+
+# --- content that is damaged -------------------------------------------------------------------
+
+
+async def test_content_that_is_lost_is_refused_and_the_session_goes_on(room: Pop3Room) -> None:
+    await room.imap.deliver(PLAIN, LONG, DOTS)
+    rows = await room.imap.rows()
+    path = await room.house.mail.read(_path, room.house.blobs, rows[1].blob)
+    os.unlink(path)
+    client = await room.client()
+    for verb in ("RETR 2", "TOP 2 0"):
+        reply = await client.ask(verb)
+        assert (reply.ok, reply.code) == (False, "SYS/PERM")
+    assert await client.retr(3) == DOTS
+    await client.ask("QUIT")
+    assert await room.imap.stored() == {1: set(), 2: set(), 3: {"\\Seen"}}
+
+
+async def test_a_message_that_breaks_off_ends_the_connection_and_never_the_message(
+    room: Pop3Room,
+) -> None:
+    """A dot would say that this was all of it."""
+    await room.imap.deliver(LONG)
+    (row,) = await room.imap.rows()
+    path = await room.house.mail.read(_path, room.house.blobs, row.blob)
+    os.truncate(path, 300_000)
+    client = await room.client()
+    assert await client.top(1, 5) == b"".join(LONG.splitlines(keepends=True)[:11])
+    client.send(b"RETR 1\r\nNOOP\r\n")
+    assert (await client.reply()).ok
+    heard = b""
+    async with asyncio.timeout(5):
+        with contextlib.suppress(ConnectionError):
+            while data := await client._reader.read(65_536):
+                heard += data
+    assert b"\r\n.\r\n" not in heard
+    assert b"+OK" not in heard
+    await room.workers[0].server.close()
+    assert await room.imap.stored() == {1: set()}  # it was not read
+
+
+def _path(tx: Tx, blobs: Blobs, blob: int) -> str:
+    return blobs.path(blob, facts(tx, blob).sha256, compressed=False)

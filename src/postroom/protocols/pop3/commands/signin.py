@@ -188,7 +188,7 @@ async def _lock(session: Session, mailbox: int) -> Lock:
     try:
         return await asyncio.shield(taking)
     except asyncio.CancelledError:
-        taking.cancel()
+        session.shared.see_to(_let_go(session, taking))
         raise
 
 
