@@ -58,11 +58,15 @@ def refer(tx: Tx, blob: int, by: int) -> None:
     tx.run(
         queue_tables.INSERT_MESSAGE,
         id=by,
+        trace=by,
         blob=blob,
         size=0,
         reverse_path=None,
         envid=None,
         ret=None,
+        utf8=0,
+        eight_bit=0,
+        origin="",
         arrived_at=0,
         expires_at=0,
     )

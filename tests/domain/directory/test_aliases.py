@@ -66,9 +66,18 @@ def test_an_address_of_ours_that_leads_nowhere_says_why(town: Town) -> None:
     assert "circle" in led(town, "one@a.test").problem
 
 
-@pytest.mark.parametrize("wrong", ["", "ann", "a b@a.test", "*@bad domain", "ann@"])
-def test_an_error_names_what_is_wrong(town: Town, wrong: str) -> None:
-    with pytest.raises(Malformed, match=re.escape(wrong or "(empty)")):
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ("", "(empty)"),
+        ("ann", "ann"),
+        ("a b@a.test", "a b@a.test"),
+        ("*@bad domain", "bad domain"),
+        ("ann@", "(empty)"),
+    ],
+)
+def test_an_error_names_what_is_wrong(town: Town, wrong: str, named: str) -> None:
+    with pytest.raises(Malformed, match=re.escape(named)):
         alias(town, wrong, "ann@a.test")
     if "*" not in wrong:
         with pytest.raises(

@@ -211,7 +211,6 @@ NO_FETCH = [
     "FETCH 1: FLAGS",
     "FETCH a FLAGS",
     "FETCH 4294967296 FLAGS",
-    "FETCH $ FLAGS",
     "FETCH 1 BODY[",
     "FETCH 1 BODY[MIME]",
     "FETCH 1 BODY[0]",

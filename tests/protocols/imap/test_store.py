@@ -97,7 +97,6 @@ NO_STORE = [
     "STORE 1 (UNCHANGEDSINCE -1) FLAGS ()",
     "STORE 0 FLAGS ()",
     "STORE 3 FLAGS ()",
-    "STORE $ FLAGS ()",
 ]
 
 
