@@ -1,4 +1,5 @@
-"""Asking a running server, over its local socket. Blocking and small: commands start fast.
+"""Asking a running server for one operation, over its local socket. Blocking. What somebody typed
+goes another way: `server.terminal`.
 
 A request is one line of JSON, {"operation", "input", "reason"}; the answer is one too, {"ok": true,
 "output"} or {"ok": false, "error": {"status", "sentence", "misuse"}}.
@@ -10,12 +11,21 @@ import json
 from typing import Any, Final
 
 from postroom.core.errors import MailError, Malformed, Misuse, Unreachable
+from postroom.core.terminal import ANSWER_MAX, REQUEST_MAX
 from postroom.net.unix import connect_unix
 
+__all__ = [
+    "ANSWER_MAX",
+    "CONNECT",
+    "REQUEST_MAX",
+    "NotRunning",
+    "Refused",
+    "call",
+    "output",
+    "request",
+]
+
 CONNECT: Final = 10.0  # seconds
-REQUEST_MAX: Final = 16 * 1024 * 1024
-ANSWER_MAX: Final = 256 * 1024 * 1024
-"""Octets of a line, its end with it."""
 
 
 class NotRunning(Unreachable):

@@ -19,6 +19,10 @@ TEXT_MAX: Final = 16 * 1024 * 1024
 LINE_MAX: Final = 4096
 """Characters of a file, and of a line."""
 
+REQUEST_MAX: Final = 16 * 1024 * 1024
+ANSWER_MAX: Final = 256 * 1024 * 1024
+"""Octets of a line to a running server, and of one from it, with their ends."""
+
 DONE: Final = 0
 REFUSED: Final = 1
 MISUSE: Final = 2

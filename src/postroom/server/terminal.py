@@ -14,12 +14,18 @@ from dataclasses import asdict
 from typing import IO, Any, Final
 
 from postroom.core.errors import Malformed, Misuse, Unreachable
-from postroom.core.terminal import MISUSE, REFUSED, Answered, Typed, converse
+from postroom.core.terminal import (
+    ANSWER_MAX,
+    MISUSE,
+    REFUSED,
+    REQUEST_MAX,
+    Answered,
+    Typed,
+    converse,
+)
 from postroom.net.unix import connect_unix
 
 CONNECT: Final = 10.0  # seconds
-REQUEST_MAX: Final = 16 * 1024 * 1024  # octets of a line
-ANSWER_MAX: Final = 256 * 1024 * 1024
 
 
 def told_by_server(control_socket: str, words: Sequence[str]) -> int | None:
