@@ -122,7 +122,8 @@ class Walking:
                 self.said = self.said or self.server.stdout()
                 return time.monotonic() - began
             complaint = self.server.stderr()
-            self.close()
+            self.server.close()  # what it said is no log
+            self._server = None
             if not left or "Cannot listen" not in complaint:
                 raise ProcessDiedError(f"it did not become ready:\n{complaint[-4000:]}")
         raise AssertionError("unreachable")

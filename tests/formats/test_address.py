@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-import time
 import unicodedata
-from collections.abc import Callable
 from email.utils import getaddresses, parseaddr
 from pathlib import Path
 
@@ -32,6 +30,7 @@ from postroom.formats.address import (
     parse_reverse_path,
     to_address,
 )
+from postroom.testing.scaling import grows_linearly
 
 # --- published vectors -------------------------------------------------------------------------
 
@@ -535,15 +534,6 @@ def test_composing_refuses_what_has_no_address() -> None:
         format_mailbox("a\r\nBcc: x@y.example", Address("a", "a.example"))
 
 
-def _best(run: Callable[[], object]) -> float:
-    best = float("inf")
-    for _ in range(2):
-        start = time.thread_time()
-        run()
-        best = min(best, time.thread_time() - start)
-    return best
-
-
 @pytest.mark.parametrize(
     "unit",
     [
@@ -567,8 +557,7 @@ def _best(run: Callable[[], object]) -> float:
 def test_lists_are_linear(unit: bytes) -> None:
     small = unit * (5_000 // len(unit))
     large = unit * (50_000 // len(unit))
-    limit = 30 * _best(lambda: parse_address_list(small)) + 0.02
-    assert _best(lambda: parse_address_list(large)) < limit
+    assert grows_linearly(parse_address_list, small, large, 10)
 
 
 @pytest.mark.parametrize("unit", [b"a", b"a.", b'"', b"\\", b"@a,", b"@", b"<", "é".encode()])
@@ -579,4 +568,4 @@ def test_paths_are_linear(unit: bytes) -> None:
 
     small = b"<" + unit * 2_000
     large = b"<" + unit * 20_000
-    assert _best(lambda: refuse(large)) < 30 * _best(lambda: refuse(small)) + 0.01
+    assert grows_linearly(refuse, small, large, 10)

@@ -6,7 +6,6 @@ import email
 import email.message
 import email.policy
 import json
-import time
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from postroom.formats.bodystructure import bodystructure
 from postroom.formats.layout import Layout, pack
 from postroom.formats.mime import Limits, Part, scan
 from postroom.formats.parsed import parse
+from postroom.testing.scaling import cpu_seconds, grows_linearly
 from tests.formats import imap_grammar
 
 AnyMessage: TypeAlias = "email.message.Message[Any, Any]"  # no generic at run time before 3.13
@@ -483,22 +483,13 @@ BOMBS: dict[str, Callable[[int], bytes]] = {
 SMALL = 40_000  # octets
 
 
-def seconds(raw: bytes) -> float:
-    """CPU time of the better of two."""
-    best = float("inf")
-    for _ in range(2):
-        began = time.process_time()
-        parse(raw)
-        best = min(best, time.process_time() - began)
-    return best
-
-
 @pytest.mark.parametrize("name", BOMBS)
 def test_attack_06_time_grows_with_the_octets_and_no_faster(name: str) -> None:
     small, large = BOMBS[name](SMALL), BOMBS[name](4 * SMALL)
     slope = len(large) / len(small)
-    assert seconds(large) <= 2.5 * slope * seconds(small) + 0.02
-    assert seconds(large) <= 2e-6 * len(large) + 0.02
+    assert grows_linearly(parse, small, large, slope)
+    bound = 2e-6 * len(large) + 0.02
+    assert cpu_seconds(lambda: parse(large), enough=bound) <= bound
 
 
 @pytest.mark.parametrize("name", BOMBS)

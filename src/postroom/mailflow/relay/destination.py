@@ -91,6 +91,7 @@ class Destination:
         self._fetching = asyncio.Lock()
         self._look = True  # there may be more in the store
         self._stopping = False
+        self._hurried = False
         self._reached = False  # a host has answered: before that, one line is enough
         self._nobody: NobodyThere | None = None
         self._hangups = 0
@@ -98,6 +99,11 @@ class Destination:
     def wake(self) -> None:
         """Something was put there."""
         self._look = True
+        self._something.set()
+
+    def hurry(self) -> None:
+        """Others wait for this place: linger no more when nothing is due."""
+        self._hurried = True
         self._something.set()
 
     def stop(self) -> None:
@@ -210,8 +216,14 @@ class Destination:
 
     async def _next(self, channel: SmtpChannel | None) -> Load | None:
         """The next load, or None if there was none for a while; a line that has no connection
-        waits for nothing."""
+        waits for nothing.
+
+        The while counts from the last message: a wake for what turns out to be somebody else's
+        does not prolong it, or a busy queue would keep this place from all the others.
+        """
         self._idle += 1
+        clock = asyncio.get_running_loop().time
+        until = clock() + self._linger
         try:
             while not self._stopping and self._nobody is None:
                 if self._loads:
@@ -219,10 +231,10 @@ class Destination:
                 if self._look:
                     await self._fetch()
                     continue
-                if channel is None or not channel.is_usable:
+                if self._hurried or channel is None or not channel.is_usable:
                     return None
                 self._something.clear()
-                if not await wake_or(self._something, self._linger):
+                if not await wake_or(self._something, until - clock()):
                     return None
             return None
         finally:

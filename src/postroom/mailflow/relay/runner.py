@@ -8,6 +8,7 @@ from typing import Final
 import structlog
 
 from postroom.core.errors import MailError
+from postroom.domain import queue
 from postroom.domain.events import QueueReady
 from postroom.domain.queue import REMOTE
 from postroom.mailflow.house import MailHouse
@@ -35,6 +36,7 @@ class RemoteQueue:
         self._serving: dict[int, Destination] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._room = 1  # destinations that have a place at the same time
         self.loop = QueueLoop(house, REMOTE, self.round)
 
     @property
@@ -51,14 +53,22 @@ class RemoteQueue:
         if not event.destination:
             for each in self._serving.values():
                 each.wake()
+        self._make_room()
         self.loop.wake()
+
+    def _make_room(self) -> None:
+        """If there is none for one more destination, nobody keeps a place for what may come."""
+        if len(self._tasks) >= self._room:
+            for each in self._serving.values():
+                each.hurry()
 
     async def round(self) -> bool:
         """Lease what is due, as far as there is room; returns whether there may be more."""
         if self._stopping:
             return False
         relay, settings = await self._house.mail.read(self._settings)
-        while len(self._tasks) < relay.destinations and not self._stopping:
+        self._room = relay.destinations
+        while len(self._tasks) < self._room and not self._stopping:
             lease = await take(self._house, REMOTE, self._holder)
             if lease is None:
                 return False
@@ -67,6 +77,8 @@ class RemoteQueue:
             task = asyncio.create_task(self._serve(serving))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        if await self._house.mail.read(queue.any_due, REMOTE, self._house.clock.now()):
+            self._make_room()
         if self._tasks:
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
         return not self._stopping
