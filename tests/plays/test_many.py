@@ -35,7 +35,8 @@ async def test_a_mailing_to_three_hundred_at_twenty_domains(on_both: Play) -> No
 
 
 async def test_letters_that_come_soon_share_a_connection(play: Play) -> None:
-    await play.town.house("a.test", "ann", ways=Ways(linger=1.0))
+    house = await play.town.house("a.test", "ann", ways=Ways(linger=5.0))
+    await house.set("relay.connections", 1)  # else two that wait at once are worth two
     far = await play.town.server("far.example")
     for _ in range(5):
         await play.submits("ann@a.test", to=BOB, settles=False)
