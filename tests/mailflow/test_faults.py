@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from postroom.core.errors import Busy, Corrupt, MailError, Status, StoreFailed, StoreFull
+from postroom.core.errors import Busy, Corrupt, InDoubt, MailError, Status, StoreFailed, StoreFull
 from postroom.store.units import Database
 from postroom.testing.faults import Error, Fault, Op
+from postroom.testing.smtp import ServerClosed
 from tests.mailflow.doors import ANN as ME
 from tests.mailflow.doors import Doors
 from tests.mailflow.faulty import InFolder, serve_faulty
@@ -221,3 +222,18 @@ async def test_an_author_that_cannot_be_looked_up_is_4yz_and_the_session_goes_on
         assert (await client.deliver(ME, [BOB], content)).accepted
         monkeypatch.setattr(mx.house, "mail", real)
     assert await mx.count(bob) == 1
+
+
+async def test_a_message_in_doubt_gets_no_reply(mx: Mx, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither 250 nor 451 would be true; without either the peer knows that it may be here."""
+    bob = await mx.account(BOB)
+    failing = Failing(mx.house.mail, InDoubt(detail="nobody tells"), "write")
+    async with mx.connect() as client:
+        for line in (f"MAIL FROM:<{ANN}>", f"RCPT TO:<{BOB}>", "DATA"):
+            await client.ask(line)
+        with monkeypatch.context() as patch:
+            patch.setattr(mx.house, "mail", failing)
+            with pytest.raises((ServerClosed, OSError)):
+                await client.content(LARGE)
+    await mx.settled(lambda: not mx.acceptor.connections)
+    await _well_again(mx, bob, before=0)

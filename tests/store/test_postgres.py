@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import threading
 from collections.abc import AsyncIterator
 from typing import Final
@@ -8,14 +10,14 @@ from typing import Final
 import pytest
 import pytest_asyncio
 from psycopg import errors
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from postroom.core.errors import Busy, Corrupt, ShuttingDown, StoreFailed, StoreFull
+from postroom.core.errors import Busy, Corrupt, InDoubt, ShuttingDown, StoreFailed, StoreFull
 from postroom.store import postgres
 from postroom.store.postgres import PostgresDatabase, PostgresTx
 from postroom.store.sql import Statement, Tx
 from postroom.store.units import LANE_LIMITS, Lane
-from postroom.testing.postgres import Cluster
+from postroom.testing.postgres import Cluster, database_name
 from tests.store.making import (
     INTACT,
     TEXT,
@@ -28,7 +30,6 @@ from tests.store.making import (
     put_and_refuse,
 )
 
-_ISOLATE: Final = Statement("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
 _ENDED: Final = Statement("SELECT pg_terminate_backend(pg_backend_pid())")
 _SETTING: Final = Statement("SELECT current_setting(:name)")
 
@@ -128,7 +129,10 @@ async def test_a_deadlock_is_run_again(db: PostgresDatabase, told: list[object])
     assert sorted(map(str, told[2:])) == ["a", "b"], "a rerun tells once"
 
 
-async def test_a_serialisation_failure_is_run_again(db: PostgresDatabase) -> None:
+async def test_a_serialisation_failure_is_run_again(db: PostgresDatabase, pg: str) -> None:
+    strict = f"ALTER DATABASE {database_name(pg)} SET default_transaction_isolation = serializable"
+    with postgres.connect(pg, "mail", durable=True) as other:
+        other.execute(strict.encode())
     await db.write(put, 1)
     both = threading.Barrier(2, timeout=20)
     runs = 0
@@ -137,7 +141,6 @@ async def test_a_serialisation_failure_is_run_again(db: PostgresDatabase) -> Non
         nonlocal runs
         runs += 1
         first = runs <= 2
-        tx.run(_ISOLATE)
         row = tx.one(INTACT, id=1)
         assert row is not None
         if first:
@@ -380,3 +383,124 @@ async def test_a_server_that_is_not_there_says_so(pg: str) -> None:
         with pytest.raises(StoreFailed):
             await database.read(ids)
     await database.close()
+
+
+# --- a server that goes away during COMMIT ------------------------------------------------
+
+
+class _Wire:
+    """A way to a server that is cut at the next COMMIT, before or behind it."""
+
+    def __init__(self, conninfo: str) -> None:
+        there = conninfo_to_dict(conninfo)
+        self._server = (str(there["host"]), int(str(there["port"])))
+        self._door = socket.create_server(("127.0.0.1", 0))
+        self.conninfo = make_conninfo(conninfo, host="127.0.0.1", port=self._door.getsockname()[1])
+        self.cut = ""  # "before" or "behind"
+        self.closed = False  # nobody is let in any more
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                ours, _ = self._door.accept()
+            except OSError:
+                return
+            if self.closed:
+                ours.close()
+                continue
+            theirs = socket.create_connection(self._server)
+            threading.Thread(target=self._forward, args=(ours, theirs), daemon=True).start()
+            threading.Thread(target=self._back, args=(theirs, ours), daemon=True).start()
+
+    def _forward(self, ours: socket.socket, theirs: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while octets := ours.recv(65536):
+                cut = self.cut if b"COMMIT" in octets else ""
+                if cut == "behind":
+                    ours.shutdown(socket.SHUT_RDWR)  # nothing comes back from here on
+                if cut != "before":
+                    theirs.sendall(octets)
+                if cut:
+                    break
+        ours.close()
+        with contextlib.suppress(OSError):
+            theirs.shutdown(socket.SHUT_WR)
+
+    @staticmethod
+    def _back(theirs: socket.socket, ours: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while octets := theirs.recv(65536):
+                ours.sendall(octets)
+        theirs.close()
+        with contextlib.suppress(OSError):
+            ours.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        self._door.close()
+
+
+@pytest_asyncio.fixture
+async def wired(
+    postgres_cluster: Cluster, pg: str, told: list[object]
+) -> AsyncIterator[tuple[PostgresDatabase, _Wire]]:
+    conninfo = postgres_cluster.conninfo(database_name(pg), tcp=True)
+    make_postgres(conninfo)
+    wire = _Wire(conninfo)
+    database = PostgresDatabase(wire.conninfo, "mail", durable=True, listener=told.extend)
+    yield database, wire
+    wire.cut, wire.closed = "", False
+    await database.close()
+    wire.close()
+
+
+async def test_a_commit_whose_answer_is_lost_counts(
+    wired: tuple[PostgresDatabase, _Wire], told: list[object]
+) -> None:
+    db, wire = wired
+    await db.write(put, 1)
+    wire.cut = "behind"
+    assert await db.write(put, 2) == 2
+    wire.cut = ""
+    assert await db.read(ids) == [1, 2]
+    assert told == [1, 2]
+
+
+async def test_a_commit_that_never_reached_the_server_does_not_count(
+    wired: tuple[PostgresDatabase, _Wire], told: list[object]
+) -> None:
+    db, wire = wired
+    await db.write(put, 1)
+    wire.cut = "before"
+    with pytest.raises(StoreFailed) as failed:
+        await db.write(put, 2)
+    assert "COMMIT" in failed.value.detail
+    wire.cut = ""
+    assert await db.read(ids) == [1]
+    assert await db.write(put, 2) == 2
+    assert told == [1, 2]
+
+
+async def test_a_commit_of_which_nobody_can_tell_is_in_doubt(
+    wired: tuple[PostgresDatabase, _Wire], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    db, wire = wired
+    monkeypatch.setattr(postgres, "_ASKING", 0.5)
+    await db.write(put, 1)
+    wire.cut, wire.closed = "behind", True
+    with pytest.raises(InDoubt):
+        await db.write(put, 2)
+    wire.cut, wire.closed = "", False
+    assert await db.read(ids) == [1, 2]
+
+
+async def test_a_unit_that_hides_a_failed_statement_is_not_kept(db: PostgresDatabase) -> None:
+    def hides(tx: Tx) -> None:
+        put(tx, 1)
+        with contextlib.suppress(errors.UniqueViolation):
+            put(tx, 1)
+
+    with pytest.raises(StoreFailed) as failed:
+        await db.write(hides)
+    assert "ROLLBACK" in failed.value.detail
+    assert await db.read(ids) == []

@@ -171,6 +171,16 @@ class StoreFull(StoreFailed):
     sentence = "The mail system is full"
 
 
+class InDoubt(MailError):
+    """The store went away during a commit and did not come back to say what became of it.
+
+    Who asked for the change must get no answer at all: yes and no may both be wrong.
+    """
+
+    status = Status(4, 3, 0)
+    sentence = "The store was lost; whether this was kept is not known"
+
+
 class ShuttingDown(MailError):
     """The server drains. RFC 3463 §3.4."""
 

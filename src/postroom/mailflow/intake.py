@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import structlog
 
-from postroom.core.errors import Busy, MailError, OverQuota, Status, StoreFull
+from postroom.core.errors import Busy, InDoubt, MailError, OverQuota, Status, StoreFull
 from postroom.core.ids import TRACE, external
 from postroom.domain import trace
 from postroom.domain.directory.people import find_domain
@@ -218,6 +218,8 @@ class Intake:
         except CannotConvert as error:
             verdict = refuse("binary", error, "a binary part is signed, encrypted or malformed")
             return self._all_alike(transit, self._refused(transit, None, verdict))
+        except InDoubt:
+            raise  # neither yes nor no may be said
         except MailError as error:
             return self._all_alike(transit, self._refused(transit, None, _failed(error)))
         finally:

@@ -1,7 +1,8 @@
 """The engine for many machines: the same units on PostgreSQL through psycopg 3.
 
 A unit is its own READ COMMITTED transaction in one of a few threads, rerun on serialisation
-failure and deadlock; reads of several statements are REPEATABLE READ READ ONLY.
+failure and deadlock; reads of several statements are REPEATABLE READ READ ONLY. If the server
+goes away during COMMIT, it is asked afterwards what became of that transaction.
 """
 
 from __future__ import annotations
@@ -21,7 +22,15 @@ import psycopg
 from psycopg import errors as pg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from postroom.core.errors import Busy, Corrupt, MailError, ShuttingDown, StoreFailed, StoreFull
+from postroom.core.errors import (
+    Busy,
+    Corrupt,
+    InDoubt,
+    MailError,
+    ShuttingDown,
+    StoreFailed,
+    StoreFull,
+)
 from postroom.store.lanes import Lanes
 from postroom.store.sql import Params, Row, Statement
 from postroom.store.units import Lane, Unit, answerable
@@ -36,6 +45,9 @@ _RERUNS: Final = 8
 _ROUND: Final = 8  # units, of which each lane that waits gets one
 # A server that does not answer is gone; a conninfo that says otherwise is followed.
 _PATIENCE: Final = {"connect_timeout": 10, "tcp_user_timeout": 30_000}
+_ASKING: Final = 15.0
+"""Seconds in which a server that went away during COMMIT must be back to say what came of it."""
+_ASK_AGAIN: Final = 0.2
 _RERUN = (pg.SerializationFailure, pg.DeadlockDetected)
 _GONE = (psycopg.OperationalError, psycopg.InterfaceError)
 _FULL = (pg.DiskFull, pg.OutOfMemory, pg.InsufficientResources)
@@ -98,6 +110,21 @@ def engine_error(error: psycopg.Error) -> MailError:
     if isinstance(error, (*_RERUN, pg.LockNotAvailable)):
         return Busy(detail=detail)
     return StoreFailed(detail=detail)
+
+
+def _begin(db: psycopg.Connection[Row]) -> str:
+    """Begin a transaction: its number, by the same round trip."""
+    cursor = db.execute("BEGIN; SELECT pg_current_xact_id()::text", prepare=False)
+    cursor.nextset()
+    (number,) = cursor.fetchone() or ("",)
+    return str(number)
+
+
+def _roll_back(db: psycopg.Connection[Row]) -> None:
+    try:
+        db.execute("ROLLBACK")
+    except psycopg.Error:
+        db.close()  # it is gone, and with it the transaction
 
 
 class _Connections:
@@ -203,16 +230,26 @@ class PostgresDatabase:
         reruns = 0
         fresh = False
         while True:
-            begun = False
+            begun = ""
             try:
-                with (
-                    self._connections.one() as db,
-                    db.transaction(),
-                    db.cursor(binary=True) as cursor,
-                ):
-                    begun = True
-                    tx = PostgresTx(cursor)
-                    result = unit(tx, *args, **kwargs)
+                with self._connections.one() as db:
+                    begun = _begin(db)
+                    try:
+                        with db.cursor(binary=True) as cursor:
+                            tx = PostgresTx(cursor)
+                            result = unit(tx, *args, **kwargs)
+                    except BaseException:
+                        _roll_back(db)
+                        raise
+                    try:
+                        ended = db.execute("COMMIT").statusmessage
+                    except _GONE as error:
+                        db.close()
+                        if not self._was_committed(begun):
+                            raise StoreFailed(detail=f"COMMIT: {error}") from error
+                    else:
+                        if ended != "COMMIT":  # the unit went on over a statement that failed
+                            raise StoreFailed(detail=f"COMMIT became {ended}")
                 return result, tx.events
             except _RERUN:
                 reruns += 1
@@ -225,6 +262,25 @@ class PostgresDatabase:
                 # The server was restarted under idle connections: once more on a fresh one.
                 self._connections.close()
                 fresh = True
+
+    def _was_committed(self, transaction: str) -> bool:
+        """What became of a transaction whose COMMIT was not answered. Blocks; raises InDoubt.
+
+        The server keeps that in its commit log, also over a crash.
+        """
+        until = time.monotonic() + _ASKING
+        self._connections.close()
+        while time.monotonic() < until:
+            try:
+                with self._connections.one() as db:
+                    asked = db.execute("SELECT pg_xact_status(%s::text::xid8)", [transaction])
+                    (status,) = asked.fetchone() or (None,)
+            except _GONE:
+                status = "away"
+            if status in ("committed", "aborted"):
+                return bool(status == "committed")
+            time.sleep(_ASK_AGAIN)  # away still, or its process has not noticed that we left
+        raise InDoubt(detail=f"transaction {transaction} was not answered")
 
     async def write(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._submit(Lane.PERSON, unit, *args, **kwargs)

@@ -8,8 +8,9 @@ import random
 
 import pytest
 
+from postroom.core.errors import InDoubt
 from postroom.domain.mailboxes import reading
-from postroom.testing.imap import ImapClient, Literal, Reply, flags_of, numbers_of
+from postroom.testing.imap import ClosedError, ImapClient, Literal, Reply, flags_of, numbers_of
 from tests.protocols.imap.serving import ANN, SMALL, Room, message
 
 
@@ -152,3 +153,21 @@ async def test_a_draining_server_takes_the_message_that_is_on_its_way(room: Room
     await client.close()
     await asyncio.wait_for(task, 3)
     assert (await room.box()).total == 1
+
+
+async def test_an_append_in_doubt_gets_no_answer(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NO would promise that it is not there; a client looks again after a BYE."""
+
+    async def lost(*_: object, **__: object) -> None:
+        raise InDoubt(detail="nobody tells")
+
+    client = await room.client()
+    with monkeypatch.context() as patch:
+        for way in ("write", "write_much"):
+            patch.setattr(room.house.mail, way, lost)
+        with pytest.raises(ClosedError) as closed:
+            await client.append("INBOX", SMALL)
+    assert "not known" in str(closed.value)
+    assert (await (await room.client()).append("INBOX", SMALL)).ok

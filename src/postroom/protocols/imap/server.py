@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from postroom.core.errors import ConnectionLost, MailError, Malformed
+from postroom.core.errors import ConnectionLost, InDoubt, MailError, Malformed
 from postroom.core.ids import SESSION, external, internal, made_at
 from postroom.domain.events import Changed, Type
 from postroom.net.connection import Connection, Peer
@@ -222,6 +222,11 @@ class ImapConnection:
                     await pace.rest()
         except ConnectionLost:
             pass  # on_lost has been told
+        except InDoubt as error:
+            # The command gets no answer: a client looks again at what it does not know.
+            _log.error("change in doubt", session=session.id, error=error.detail)
+            session.tell(None, "BYE", str(error))
+            self._close()
         except Exception:
             _log.exception("session failed", session=session.id)
             session.tell(None, "BYE", "Something went wrong here; it is in the log")
@@ -316,7 +321,7 @@ class ImapConnection:
             session.tell(tag, "BAD", str(error))
         except NoTarget as error:
             session.tell(tag, "NO", str(error), b"TRYCREATE")
-        except ConnectionLost:
+        except (ConnectionLost, InDoubt):
             raise
         except MailError as error:
             if error.detail:

@@ -12,7 +12,7 @@ import structlog
 
 from postroom.access import Authenticator
 from postroom.core.clock import Clock
-from postroom.core.errors import ConnectionLost, MailError, Status
+from postroom.core.errors import ConnectionLost, InDoubt, MailError, Status
 from postroom.core.ids import SESSION, Ids, external
 from postroom.domain.transit import Outcome, Visit
 from postroom.mailflow.intake import Intake, Streamed
@@ -215,6 +215,12 @@ class SmtpConnection:
                 await self._breathe()
         except ConnectionLost:
             pass  # on_lost has been told
+        except InDoubt as error:
+            # No reply: a peer that hears none knows that the message may be here.
+            _log.error("message in doubt", session=session.visit.session, error=error.detail)
+            session.reset()
+            if self._connection is not None:
+                self._connection.abort()
         except MailError as error:
             _log.warning("session ended", session=session.visit.session, error=error.detail)
             self._say(replies.FAILED)
