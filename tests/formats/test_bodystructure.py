@@ -44,9 +44,28 @@ def test_every_field_of_a_leaf() -> None:
         b"Content-Location: http://a.example/\r\n\r\nAAAA"
     )
     assert structure(raw) == (
-        b'("image" "png" ("name*0" "a" "name*1" "b") "<1@a>" "a \\"picture\\"" "base64" 4 '
+        b'("image" "png" ("name" "ab") "<1@a>" "a \\"picture\\"" "base64" 4 '
         b'"Q2hlY2sgSW50ZWdyaXR5IQ==" ("inline" ("filename" "a b")) ("en" "mi") "http://a.example/")'
     )
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        (b"name*0=long; x=1; NAME*1=er.bin", b'"name" "longer.bin" "x" "1"'),
+        (b"name*0*=utf-8'de'%C3%A4; name*1*=%20b", b'"name*" "utf-8\'de\'%C3%A4%20b"'),
+        (b"name*0*=utf-8''a; name*1=\"b c\xe4\"", b'"name*" "utf-8\'\'ab%20c%E4"'),
+        (b"name*=utf-8''%C3%A4; name=a", b'"name*" "utf-8\'\'%C3%A4" "name" "a"'),
+        (b"name*0=a; name*2=c; name*1=b", b'"name" "ab" "name*2" "c"'),
+        (b"name*1=b", b'"name*1" "b"'),
+        (b"name*0=a; name*0=b", b'"name" "a" "name*0" "b"'),
+        (b"*0=a; n**=b; n*x=c", b'"*0" "a" "n**" "b" "n*x" "c"'),
+    ],
+)
+def test_a_value_that_was_sent_in_sections_is_one(sent: bytes, told: bytes) -> None:
+    """RFC 9051 §7.5.2: servers should join them; few clients do."""
+    raw = b"Content-Type: image/png; %b\r\n\r\n" % sent
+    assert structure(raw).startswith(b'("image" "png" (%b) NIL NIL' % told)
 
 
 def test_a_multipart_and_an_attached_message() -> None:

@@ -16,6 +16,8 @@ from postroom.formats.mime import Parameters, Part
 _TOKEN: Final = re.compile(rb"[!#-'*+\-.0-9A-Z^-z|~]{1,40}")
 _LANGUAGE: Final = re.compile(rb"[A-Za-z0-9-]{1,64}")
 _LANGUAGES_MAX: Final = 64
+_SECTION: Final = re.compile(rb"([^*]++)\*([0-9]{1,5})(\*)?")
+_PLAIN: Final = re.compile(rb"[^!#$&+\-.0-9A-Z^_`a-z{|}~]")  # no attribute-char: RFC 2231 §7
 
 
 def bodystructure(part: Part, raw: bytes) -> bytes:
@@ -106,10 +108,40 @@ def _after_parts(part: Part, extended: bool) -> bytes:
 
 
 def parameters(params: Parameters) -> bytes:
-    """`("name" "value" ...)`, or NIL for none."""
+    """`("name" "value" ...)`, or NIL for none; what was sent in sections is one value."""
     if not params:
         return b"NIL"
+    if any(b"*" in name for name, _ in params):
+        params = _joined(params)
     return b"(%b)" % b" ".join([b"%b %b" % (string(name), string(value)) for name, value in params])
+
+
+def _joined(params: Parameters) -> Parameters:
+    """`name*0=a; name*1=b` becomes `name=ab`. RFC 2231 §3, RFC 9051 §7.5.2.
+
+    Sections that name their charset become one `name*=charset'language'…`, which clients decode.
+    A section that is not next in line stays as it was sent.
+    """
+    made: dict[bytes, list[bytes]] = {}  # by the name in lower case: name, value so far, next
+    out: list[list[bytes]] = []
+    for name, value in params:
+        section = _SECTION.fullmatch(name)
+        whole = made.get(section[1].lower()) if section else None
+        if section and whole is None and int(section[2]) == 0:
+            whole = [section[1] + (section[3] or b""), b"", b"0"]
+            made[section[1].lower()] = whole
+            out.append(whole)
+        if section is None or whole is None or int(section[2]) != int(whole[2]):
+            out.append([name, value])
+            continue
+        plain = whole[0].endswith(b"*") and not section[3]
+        whole[1] += _PLAIN.sub(_escaped, value) if plain else value
+        whole[2] = b"%d" % (int(whole[2]) + 1)
+    return tuple((each[0], each[1]) for each in out)
+
+
+def _escaped(octet: re.Match[bytes]) -> bytes:
+    return b"%%%02X" % octet[0][0]
 
 
 def _disposition(value: bytes | None) -> bytes:
