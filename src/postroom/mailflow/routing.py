@@ -11,7 +11,7 @@ from postroom.formats.address import Address
 from postroom.mailflow.nexthop import NextHop, Way, parse_host, parse_next_hop
 from postroom.mailflow.settings import RelaySettings
 
-__all__ = ["SMTP_PORT", "NextHop", "Way", "next_hop", "parse_host", "parse_next_hop"]
+__all__ = ["SMTP_PORT", "NextHop", "Way", "next_hop", "parse_host", "parse_next_hop", "smart_hop"]
 
 SMTP_PORT: Final = 25
 
@@ -25,10 +25,15 @@ _SIGN_IN: Final = (
 
 def next_hop(address: Address, policy: Policy) -> NextHop:
     """Where mail for an address of others goes; `policy` is its sender's."""
+    return smart_hop(policy) or NextHop(Way.EXCHANGERS, address.domain)
+
+
+def smart_hop(policy: Policy) -> NextHop | None:
+    """The smart host of a sender's policy, if it has one."""
     found = policy.effective(RelaySettings)
-    if found.values.smart_host:
-        return replace(parse_host(found.values.smart_host), sender=_apart(found))
-    return NextHop(Way.EXCHANGERS, address.domain)
+    if not found.values.smart_host:
+        return None
+    return replace(parse_host(found.values.smart_host), sender=_apart(found))
 
 
 def _apart(found: Effective[RelaySettings]) -> str:

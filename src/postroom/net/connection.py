@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import math
+import os
 import ssl
 import termios
 from array import array
@@ -50,9 +51,15 @@ class Limits:
     linger: float = 2  # how long a closed connection waits for the peer to have read it all
     high_water: int = 65_536  # unsent bytes at which `drain` waits and reading stops
     low_water: int = 16_384
+    hears_all: bool = False
+    """Read although the peer takes nothing of what we write, and after it has cut the line what
+    it had said before: for a client, to whom that is an answer. A server's peer who takes no
+    replies gives no more commands."""
 
 
 LIMITS: Final = Limits()
+_READ: Final = 16_384  # octets that are read at a time from a line that is cut
+_LAST_READS: Final = 8  # of these, at most: all that a handler would look at
 
 
 class Handler(Protocol):
@@ -203,8 +210,14 @@ class Connection(asyncio.BufferedProtocol):
         """Send all of `lines` as one write."""
         self.write(b"".join(lines))
 
+    @property
+    def is_choked(self) -> bool:
+        """True while the peer takes less than we write: `drain` would wait."""
+        return self._choked
+
     async def drain(self) -> None:
-        """Wait until the peer has taken enough to write more. Raises ConnectionLost."""
+        """Wait until the peer has taken enough to write more, or until `interrupt`. Raises
+        ConnectionLost."""
         if self._lost or self._error is not None:
             raise self._lost_error()
         if not self._choked:
@@ -214,6 +227,14 @@ class Connection(asyncio.BufferedProtocol):
             self._waiters = []
         self._waiters.append(waiter)
         await waiter
+
+    def interrupt(self) -> None:
+        """Let who waits in `drain` go on at once: there is news that counts for more."""
+        if self._waiters is not None:
+            waiters, self._waiters = self._waiters, None
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
 
     def pause(self) -> None:
         """Give the handler no bytes until `resume`: the peer is held back by TCP."""
@@ -371,7 +392,9 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         if self._closing:
             return
-        data = bytes(self._wheel.scratch_tls[:nbytes])  # the next read overwrites it
+        self._received(bytes(self._wheel.scratch_tls[:nbytes]))  # the next read overwrites it
+
+    def _received(self, data: bytes) -> None:
         if self._tls is not None:
             self._tls.feed(data)
             if self._handshake_at == math.inf or self._shake(self._tls):
@@ -408,18 +431,16 @@ class Connection(asyncio.BufferedProtocol):
         if not self._closing:
             self._stall_at = math.inf
         self._apply_reading()
-        if self._waiters is not None:
-            waiters, self._waiters = self._waiters, None
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
+        self.interrupt()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if exc is not None and self._error is None:
             self._error = ConnectionLost(detail=str(exc))
         self._lost = True
-        self._transport = None
+        transport, self._transport = self._transport, None
         self._wheel.forget(self)
+        if exc is not None and transport is not None and self._limits.hears_all:
+            self._hear_last_words(transport)
         for waiter in (*(self._waiters or ()), self._tls_ready):
             if waiter is not None and not waiter.done():
                 waiter.set_exception(self._lost_error())
@@ -470,14 +491,29 @@ class Connection(asyncio.BufferedProtocol):
         self._handler.on_eof()
 
     def _apply_reading(self) -> None:
-        """Read unless somebody objects: the owner, or a peer that reads nothing itself."""
+        """Read unless somebody objects: the owner, or a server's peer that reads nothing itself."""
         if self._transport is None:
             return
         wanted = self._closing or self._handshake_at != math.inf or not self._paused
-        if wanted and (self._closing or not self._choked):
+        if wanted and (self._closing or not self._choked or self._limits.hears_all):
             self._transport.resume_reading()
         else:
             self._transport.pause_reading()
+
+    def _hear_last_words(self, transport: asyncio.Transport) -> None:
+        """What the peer said before it cut the line lies in the kernel still; a loop whose write
+        failed does not look there."""
+        if self._handshake_at != math.inf:
+            return  # nothing was said yet
+        sock = transport.get_extra_info("socket")
+        try:
+            for _ in range(_LAST_READS):
+                data = os.read(sock.fileno(), _READ)
+                if not data or self._closing:
+                    return
+                self._received(data)
+        except (OSError, ValueError):
+            return  # there is no more, or the descriptor is gone already
 
     async def _upgrade(self, engine: TlsEngine) -> TlsFacts:
         self._paused = True

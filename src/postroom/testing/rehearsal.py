@@ -52,19 +52,21 @@ _HUB: Final = "smart-host.invalid"
 _WORLD: Final = (
     "mx.everywhere"  # of a top-level domain of its own: names beside it are no wildcards
 )
+_NAMED: Final = 3  # recipients of an outcome
 _TRIES: Final = 200  # looks for the trace of a refusal, which is written soon
 
 
 @dataclass(slots=True)
 class Scene:
     """A journey: what was tried in a domain, what came of it and why; `wrong` if an administrator
-    would not expect that."""
+    would not expect that. `outcome` is what came of it in a few words."""
 
     domain: str
     tried: str
     came: str
     because: list[str] = field(default_factory=list)
     wrong: str = ""
+    outcome: str = ""
 
 
 class Rehearsal:
@@ -93,14 +95,14 @@ class Rehearsal:
                 await self._leads_on(domain, address, target)
         if len(leads) > ALIASES:
             left = len(leads) - ALIASES
-            self._add(Scene(domain, f"{left} more aliases", "were not tried"))
+            self._add(Scene(domain, f"{left} more aliases", "not tried"))
         await self._unknown(domain)
         if people_:
             await self._house.password(people_[0])
             await self._sent(domain, people_[0])
             await self._refused(domain, people_[0])
         else:
-            self._add(Scene(domain, "mail to others", "nobody signs in here: not tried"))
+            self._add(Scene(domain, "mail to others", "not tried: nobody signs in here"))
         await self._relayed(domain)
 
     async def domains(self) -> list[str]:
@@ -140,6 +142,8 @@ class Rehearsal:
             scene.wrong = f"{sender} cannot send to others: {reply}"
         elif FRIEND not in self._taken():
             scene.wrong = f"mail from {sender} to others does not leave"
+        else:
+            scene.outcome = "taken, and it left"
         self._add(scene)
 
     async def _refused(self, domain: str, sender: str) -> None:
@@ -150,6 +154,8 @@ class Rehearsal:
         reports = [report for each in came if (report := dsn.parse(each)) is not None]
         if not any(r.final_recipient.value == REFUSED for each in reports for r in each.recipients):
             scene.wrong = f"{sender} hears nothing of mail that others refuse"
+        else:
+            scene.outcome = "taken, and returned with a report"
         self._add(scene)
 
     async def _relayed(self, domain: str) -> None:
@@ -163,6 +169,7 @@ class Rehearsal:
         return self._world.mail_for
 
     def _add(self, scene: Scene) -> None:
+        scene.outcome = scene.outcome or scene.came
         self.scenes.append(scene)
 
     # --- at the doors -------------------------------------------------------------------------
@@ -197,6 +204,7 @@ class Rehearsal:
     async def _told(self, scene: Scene, reply: Reply) -> Scene:
         """The scene with what was answered, and what the trace says of it."""
         scene.came = f"{'taken' if reply.positive else 'refused'}: {reply}"
+        scene.outcome = "taken" if reply.positive else f"refused, {reply.code} {reply.status or ''}"
         name = next((w.strip("().") for w in reply.text.split() if _is_trace(w.strip("()."))), "")
         for _ in range(_TRIES if name else 0):
             self._house.intake.refusals.flush()
@@ -207,8 +215,19 @@ class Rehearsal:
                 continue
             (view,) = (each for each in views if isinstance(each, TraceView))
             scene.because = list(view.sentences)
+            if reply.positive:
+                scene.outcome = f"taken, {_for_whom(view.record)}"
             break
         return scene
+
+
+def _for_whom(record: Mapping[str, Any]) -> str:
+    """Who has a message, as its trace holds it."""
+    copies = [*record.get("delivered", ()), *record.get("queued", ())]
+    ours = [f"for {each['to']}" for each in copies]
+    whom = ours + [f"on its way to {each['to']}" for each in record.get("relayed", ())]
+    more = len(whom) - _NAMED
+    return ", ".join(whom[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _is_trace(word: str) -> bool:

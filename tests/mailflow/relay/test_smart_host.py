@@ -131,15 +131,38 @@ async def test_a_wrong_password_lets_mail_wait_and_says_why(play: Play, tmp_path
     await play.receives_nothing(ANN)
 
 
+@pytest.mark.parametrize(
+    ("phase", "reply", "setting"),
+    [
+        ("AUTH", "454 4.7.0 Not now", ""),
+        ("AUTH", "534 5.7.9 Too weak", "relay.smart_host_user"),
+        ("STARTTLS", "454 4.7.0 Not now", ""),
+        ("STARTTLS", "502 5.5.1 What", "relay.smart_host_tls"),
+        ("GREETING", "421 4.3.2 Too many", ""),
+    ],
+)
+async def test_what_ends_by_itself_is_no_word_about_a_setting(
+    play: Play, tmp_path: Path, phase: str, reply: str, setting: str
+) -> None:
+    it = await hub(play, tmp_path)
+    await it.set(user="postroom", password="swordfish")
+    it.host.on(phase, reply=reply)
+    with capture_logs() as logged:
+        letter = await play.submits(ANN, to=BOB)
+    assert (await letter.waits(BOB) or "").startswith(f"{HUB}: ")
+    told = [each["setting"] for each in logged if each["log_level"] == "error"]
+    assert told == ([setting] if setting else [])
+    await letter.became(BOB, *(["waits"] if setting else []))
+
+
 async def test_a_password_that_is_not_there_or_cannot_be_read_lets_mail_wait(
     play: Play, tmp_path: Path
 ) -> None:
     it = await hub(play, tmp_path)
     await it.set(user="postroom")
     letter = await play.submits(ANN, to=BOB)
-    assert await letter.waits(BOB) == (
-        f"{HUB}: relay.smart_host_user is set, and relay.smart_host_password is not"
-    )
+    said = "relay.smart_host_user is set, and relay.smart_host_password is not"
+    assert await letter.waits(BOB) == said
     moved = it.house.flow.secrets.seal("swordfish", secret_of(A, "relay.smart_host_password"))
     await it.house.set("relay.smart_host_password", moved)
     await play.town.passes(hours=1)
@@ -240,6 +263,8 @@ async def test_what_is_asked_of_tls(
 
 def test_a_next_hop_is_read_back_with_its_sender() -> None:
     for hop in (
+        NextHop(Way.HOST, "192.0.2.1", 0),  # as an earlier release wrote it
+        NextHop(Way.HOST, "no.host.at.all.1", 25, "a.test"),
         NextHop(Way.HOST, HUB, 587, "a.test"),
         NextHop(Way.HOST, "[192.0.2.1]", 0, "a.test"),
         NextHop(Way.HOST, "[IPv6:2001:db8::1]", 25),

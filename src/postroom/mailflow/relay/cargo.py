@@ -13,6 +13,7 @@ from postroom.core.errors import StoreFailed
 from postroom.domain.queue import QueuedMessage, Recipient
 from postroom.formats.address import parse_mailbox
 from postroom.formats.recode import to_seven_bit
+from postroom.mailflow import signing
 from postroom.mailflow.house import MailHouse
 from postroom.net.smtp import Content, NeedsDowngrade
 from postroom.store.sql import Tx
@@ -98,14 +99,19 @@ def _piece(tx: Tx, house: MailHouse, blob: int, start: int, length: int) -> byte
     return house.blobs.read(tx, blob, start, length)
 
 
-async def seven_bit(content: Held | Filed, need: NeedsDowngrade) -> Content | None:
+async def seven_bit(content: Held | Filed, need: NeedsDowngrade) -> Held | None:
     """The content for a server that takes ASCII only, or None if it cannot be had without
-    breaking it. RFC 6152 §3."""
+    breaking it; what signed it has to sign it anew. RFC 6152 §3."""
     if need is not NeedsDowngrade.EIGHT_BIT or content.size > RECODED:
         return None
     whole = b"".join(content.slices())
     made = await asyncio.to_thread(to_seven_bit, whole)
     return Held(made, eight_bit=False) if made is not None else None
+
+
+async def signed_anew(house: MailHouse, content: Held) -> Held:
+    """A content that was re-encoded, with signatures that hold in place of those that we made."""
+    return Held(await signing.again(house, content.content), content.eight_bit)
 
 
 # --- the envelope -------------------------------------------------------------------------

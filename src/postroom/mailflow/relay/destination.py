@@ -18,7 +18,7 @@ import structlog
 from postroom.core.clock import Instant
 from postroom.core.errors import MailError, SecretUnreadable, Status
 from postroom.core.ids import TRACE, external
-from postroom.domain import queue
+from postroom.domain import queue, trace
 from postroom.domain.queue import Composed, Lease, LostLease, Patience, QueuedMessage, Recipient
 from postroom.domain.trace import TraceEvent
 from postroom.formats.address import parse_mailbox
@@ -28,18 +28,19 @@ from postroom.mailflow.queueing import (
     LEASE_SECONDS,
     Conclusion,
     conclude_surely,
+    event,
     patience_of,
     wake_or,
 )
 from postroom.mailflow.relay import outcomes
-from postroom.mailflow.relay.cargo import load, mail_of, rcpt_of, seven_bit
+from postroom.mailflow.relay.cargo import load, mail_of, rcpt_of, seven_bit, signed_anew
 from postroom.mailflow.relay.dialing import Dialer, NobodyThere
-from postroom.mailflow.relay.smarthost import smart_host
+from postroom.mailflow.relay.smarthost import PASSWORD, smart_host
 from postroom.mailflow.reports import Returned
-from postroom.mailflow.routing import NextHop, next_hop, parse_next_hop
+from postroom.mailflow.routing import NextHop, Way, next_hop, parse_next_hop
 from postroom.mailflow.settings import QueueSettings, RelaySettings
 from postroom.net.smtp import Content, Fate, NeedsDowngrade, Phase, Result, SmtpChannel
-from postroom.store.sql import Tx
+from postroom.store.sql import Tx, keepable
 
 FETCH: Final = 200
 """Due recipients that are read at a time."""
@@ -198,8 +199,7 @@ class Destination:
             smart = await smart_host(self._house, self._next_hop)
         except SecretUnreadable as error:
             # Not the host's fault, but it cannot be used; others may put that right meanwhile.
-            _log.error("cannot sign in", next_hop=self.lease.next_hop, reason=str(error))
-            raise NobodyThere(error.status, str(error), self._next_hop.name, ()) from error
+            raise NobodyThere(error.status, str(error), "", (), PASSWORD) from error
         return await self._dialer.dial(self._next_hop, self._relay, smart)
 
     def _is_worn(self, served: int) -> bool:
@@ -322,7 +322,8 @@ class Destination:
             return
 
         async def downgraded(need: NeedsDowngrade) -> Content | None:
-            return await seven_bit(content, need)
+            made = await seven_bit(content, need)
+            return await signed_anew(house, made) if made is not None else None
 
         try:
             result = await channel.send(mail, list(rcpts), content, downgrade=downgraded)
@@ -336,7 +337,8 @@ class Destination:
             self._loads.appendleft(Load(each.message, rest))
             self._something.set()
         self._notice_hangups(channel, result)
-        judged = await outcomes.judge(house, channel, result, rcpts)
+        named = self._next_hop.way is Way.HOST
+        judged = await outcomes.judge(house, channel, result, rcpts, configured=named)
         await self._conclude(
             each,
             gone=judged.gone,
@@ -395,8 +397,17 @@ class Destination:
             await self._return_all(error)
             return 0
         now = house.clock.now()
+        if error.setting:
+            # Time alone mends nothing here, and all that goes out may wait for it.
+            _log.error(
+                "the smart host cannot be used",
+                setting=error.setting,
+                next_hop=lease.next_hop,
+                because=reply,
+                tried=error.tried,
+            )
         waits, failures = await house.mail.write_mail(
-            _failed_all, lease, reply, now, self._patience
+            _failed_all, lease, reply, now, self._patience, await self._told_anew(error, reply)
         )
         _log.info(
             "nobody answers",
@@ -406,6 +417,28 @@ class Destination:
             tried=error.tried,
         )
         return failures
+
+    async def _told_anew(self, error: NobodyThere, reply: str) -> tuple[TraceEvent, ...]:
+        """The word for the traces of those who wait for a setting to be put right: of the first
+        ones, whatever is in the queue, and once for each reason."""
+        if not error.setting:
+            return ()
+        house = self._house
+        due = await house.mail.read(queue.due, self.lease, house.clock.now(), AT_ONCE)
+        return tuple(
+            event(
+                house,
+                each,
+                "waits",
+                host=error.host,
+                setting=error.setting,
+                status=str(error.told),
+                reply=error.reply,
+                attempts=each.attempts + 1,
+            )
+            for each in due
+            if each.last_reply != keepable(reply)
+        )
 
     async def _return_all(self, error: NobodyThere) -> None:
         house, lease = self._house, self.lease
@@ -421,9 +454,16 @@ _CLOSING: Final = 421  # RFC 5321 §3.8
 
 
 def _failed_all(
-    tx: Tx, lease: Lease, reply: str, now: Instant, patience: Patience
+    tx: Tx,
+    lease: Lease,
+    reply: str,
+    now: Instant,
+    patience: Patience,
+    events: tuple[TraceEvent, ...],
 ) -> tuple[int, int]:
     queue.hold(tx, lease)
+    if events:
+        trace.add_events(tx, events)
     return queue.failed_all(tx, lease, reply, now, patience)
 
 

@@ -44,6 +44,10 @@ class NoHost(MailError):
     sentence = "No server takes mail for the recipient's domain"
 
 
+class ClosedNetwork(NoHost):
+    """The host is where no mail is brought, whatever DNS says: `net.egress`."""
+
+
 class MailLoop(MailError):
     """The best host for this mail is this one, and it does not know the domain. RFC 5321 §5.1."""
 
@@ -73,10 +77,13 @@ class Finder:
     async def hosts(self, next_hop: NextHop) -> list[Host]:
         """The hosts behind a next hop, the best first.
 
-        Raises NoSuchDomain, TakesNoMail, MailLoop, or DnsFailed if that cannot be told now.
+        Raises NoSuchDomain, TakesNoMail, MailLoop, or DnsFailed if that cannot be told now. Of a
+        host that an administrator named no mail exchangers are asked: MailLoop alone.
         """
         if next_hop.way is Way.HOST:
             port = next_hop.port or self.port
+            if port == self.port and next_hop.name in self._own():
+                raise MailLoop(detail=f"{next_hop.name} is this server itself")
             return [Host(next_hop.name, port, _literal(next_hop.name))]
         domain = next_hop.name
         literal = _literal(domain)
@@ -94,7 +101,7 @@ class Finder:
 
     def _before_us(self, exchangers: Sequence[Mx]) -> list[Mx]:
         """Only what is preferred to ourselves, or mail would go in circles. RFC 5321 §5.1."""
-        own = {name.lower().rstrip(".") for name in self.own()}
+        own = self._own()
         ours = [each.preference for each in exchangers if each.host.lower().rstrip(".") in own]
         if not ours:
             return list(exchangers)
@@ -103,6 +110,9 @@ class Finder:
             raise MailLoop
         return left
 
+    def _own(self) -> set[str]:
+        return {name.lower().rstrip(".") for name in self.own()}
+
     def _shuffled(self, exchangers: list[Mx]) -> list[Mx]:
         """By preference; equal ones in any order, to spread the load."""
         return sorted(exchangers, key=lambda each: (each.preference, self.random.random()))
@@ -110,7 +120,8 @@ class Finder:
     async def addresses(self, host: Host, *, ipv6: bool) -> list[Ip]:
         """The addresses of a host that may be tried, in order.
 
-        Raises NoHost if it has none, DnsFailed if that cannot be told now.
+        Raises NoHost if it has none, ClosedNetwork if none is open to mail, or DnsFailed if that
+        cannot be told now.
         """
         if host.literal is not None:
             found: list[Ip] = [host.literal]
@@ -122,11 +133,15 @@ class Finder:
             found = [ip for ip in pairs if ip is not None]
             if not found and answer.failed is not None:
                 raise answer.failed
+            if not answer.exists:
+                raise NoHost(detail=f"{host.name} does not exist in DNS")
+            if answer.v6 and not found:
+                raise NoHost(detail=f"{host.name} has no IPv4 address, and relay.ipv6 is off")
         if not found:
-            raise NoHost(detail=f"{host.name} has no address")
+            raise NoHost(detail=f"{host.name} has no address in DNS")
         allowed = [ip for ip in found if self.egress.permits_mail(ip)]
         if not allowed:
-            raise NoHost(detail=f"{host.name} has no address that mail may go to: {found[0]}")
+            raise ClosedNetwork(detail=f"{host.name} is at {found[0]}, where no mail is brought")
         return allowed[:ADDRESSES]
 
 

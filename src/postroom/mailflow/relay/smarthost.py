@@ -22,6 +22,7 @@ from postroom.store.sql import Tx
 HOST: Final = "relay.smart_host"
 USER: Final = "relay.smart_host_user"
 PASSWORD: Final = "relay.smart_host_password"  # noqa: S105 - a setting's name
+TLS: Final = "relay.smart_host_tls"
 SUBMISSIONS: Final = 465
 """Where TLS comes first. RFC 8314 §7.3."""
 

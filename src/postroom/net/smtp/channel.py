@@ -62,6 +62,7 @@ class SmtpChannel:
         "_error",
         "_late",
         "_reader",
+        "_sending",
         "_session",
         "_target",
         "_timeouts",
@@ -89,6 +90,7 @@ class SmtpChannel:
         self._eof = False  # the server sends no more
         self._late = False  # a deadline passed
         self._busy = False
+        self._sending = False  # content
         self._times: dict[Phase, float] = {}
         self._tls: TlsFacts | None = None
         self._verified = False
@@ -206,10 +208,12 @@ class SmtpChannel:
         self._reader.feed(data)
         if self._connection is not None and self._reader.buffered > _UNREAD:
             self._connection.pause()
+        self._interrupt()
         self._wake()
 
     def on_eof(self) -> None:
         self._eof = True
+        self._interrupt()
         if not self._busy and self._connection is not None and self._waiter is None:
             self._connection.close()
         self._wake()
@@ -242,7 +246,7 @@ class SmtpChannel:
 
     async def _connect(self, tls: TlsWish) -> None:
         timeouts, target = self._timeouts, self._target
-        bounds = Limits(handshake=timeouts.tls, stall=timeouts.block)
+        bounds = Limits(handshake=timeouts.tls, stall=timeouts.block, hears_all=True)
         started = self._wheel.time()
         try:
             if isinstance(target, LocalTarget):
@@ -364,31 +368,33 @@ class SmtpChannel:
 
     async def _do(self, step: Step) -> Reply | None:
         match step:
-            case Write(octets, _):
-                await self._write(octets)
-                return None
+            case Write(octets, phase):
+                return await self._write(octets, phase)
             case Read(phase):
                 return await self._read(phase)
             case Peek(phase):
-                if self._reader.empty and not self._eof and self._error is None:
-                    return None
-                return await self._read(phase)
+                return await self._read(phase) if self._has_news else None
             case Work(run, _):
                 await asyncio.to_thread(run)
                 return None
 
-    async def _write(self, octets: bytes) -> None:
-        """Send, and wait until the server takes more.
+    @property
+    def _has_news(self) -> bool:
+        """The server has said something that nobody has read yet, or will say nothing more."""
+        return not self._reader.empty or self._eof or self._error is not None
 
-        While it takes nothing the connection reads nothing either: what it says meanwhile is
-        heard only if it goes on taking.
-        """
+    async def _write(self, octets: bytes, phase: Phase) -> Reply | None:
+        """Send, and wait until the server takes more; the reply that came before it had taken
+        the content so far."""
         connection = self._connection
         assert connection is not None
         connection.write(octets)
         connection.set_timeout(self._timeouts.block)
+        self._sending = phase is Phase.CONTENT
+        broken_off = False
         try:
             await connection.drain()
+            broken_off = self._sending and connection.is_choked
             if len(octets) >= _TURN:
                 await asyncio.sleep(0)  # others have their turn, and the server can be heard
         except ConnectionLost as error:
@@ -396,9 +402,12 @@ class SmtpChannel:
                 raise _too_late("took nothing more") from error
             if self._reader.empty:
                 raise
-            # Its last words are here, and say more: the next step finds them.
+            # Its last words are here, and say more.
+            broken_off = self._sending
         finally:
+            self._sending = False
             connection.set_timeout(None)
+        return await self._read(phase) if broken_off else None
 
     async def _read(self, phase: Phase) -> Reply:
         """The next reply. The deadline is for the whole of it, however it trickles."""
@@ -429,6 +438,11 @@ class SmtpChannel:
             await self._waiter
         finally:
             self._waiter = None
+
+    def _interrupt(self) -> None:
+        """What is said within the content is the answer to it: nothing more need go out."""
+        if self._sending and self._connection is not None:
+            self._connection.interrupt()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -17,7 +17,8 @@ from postroom.wire.smtp import Reply
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Send these octets; go on once the line takes more."""
+    """Send these octets; go on once the line takes more. Within the content of a message it is
+    answered with the reply that came before the server had taken them, if one did."""
 
     octets: bytes
     phase: Phase

@@ -322,8 +322,10 @@ class Transaction:
         reply = yield Peek(Phase.CONTENT)
         if reply is None:
             self._sent_all = last  # even if only a part gets out, nobody can tell
-            yield Write(octets, Phase.CONTENT)
-            return True
+            reply = yield Write(octets, Phase.CONTENT)
+            if reply is None:
+                return True
+            self._sent_all = False  # the end is still with us
         _refuse_closing(reply)
         if self._lmtp or reply.positive or reply.intermediate:
             # Nothing was due, and a "250" before the end must never count as one.
