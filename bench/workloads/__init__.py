@@ -9,6 +9,7 @@ from bench.workloads.hostile import Hostile
 from bench.workloads.imap_many import Append, Mixed
 from bench.workloads.imap_one import Read
 from bench.workloads.relaying import Relay, SignedIn
+from bench.workloads.signing import Dkim
 from bench.workloads.smtp import Accept, Deliver, Paced, Shares
 
 __all__ = ["WORKLOADS"]
@@ -28,4 +29,5 @@ WORKLOADS: tuple[Workload, ...] = (
     Huge(),
     Startup(),
     Hostile(),
+    Dkim(),
 )

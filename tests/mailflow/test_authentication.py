@@ -90,7 +90,9 @@ async def test_a_pass_stands_in_the_header_above_received_and_in_the_trace(mx: M
     assert found.first(b"authentication-results") == (
         b"mail.example.test; spf=pass (ip4:127.0.0.0/8 of elsewhere.example matched) "
         b"smtp.mailfrom=ann@elsewhere.example; spf=pass (a of client.example matched) "
-        b"smtp.helo=client.example; iprev=pass (client.example) policy.iprev=127.0.0.1"
+        b"smtp.helo=client.example; iprev=pass (client.example) policy.iprev=127.0.0.1; "
+        b"dkim=none; dmarc=none (elsewhere.example has no DMARC policy) "
+        b"header.from=elsewhere.example"
     )
     told = found.first(b"received-spf")
     assert told is not None and told.startswith(b"pass (mail.example.test: elsewhere.example ")
@@ -122,7 +124,7 @@ async def test_the_null_sender_is_judged_by_its_helo_name(mx: Mx) -> None:
     first = results.results[0]
     assert (first.method, first.result) == ("spf", "fail")
     assert [(p.name, p.value) for p in first.properties] == [("helo", "client.example")]
-    assert [each.method for each in results.results] == ["spf", "iprev"]
+    assert [each.method for each in results.results] == ["spf", "iprev", "dkim", "dmarc"]
     assert told is not None and b"identity=helo" in told
 
 
@@ -209,7 +211,7 @@ async def test_what_the_peer_chose_adds_no_field(mx: Mx) -> None:
         results = await world.results()
     assert len(headers.scan(content).all(b"authentication-results")) == 1
     assert [(each.method, each.result) for each in results.results] == [
-        *(("spf", "fail"), ("iprev", "permerror"))
+        *(("spf", "fail"), ("iprev", "permerror"), ("dkim", "none"), ("dmarc", "none"))
     ]
     assert results.results[0].properties[0].value == sender
 
@@ -231,6 +233,7 @@ async def test_networks_and_domains_may_be_exempt(
     mx: Mx, listed: tuple[str, ...], asked: bool
 ) -> None:
     async with checking(mx) as world, mx.connect() as client:
+        await mx.set("dmarc.verify", False)
         await mx.set("spf.exempt", listed)
         await mx.set("spf.on_fail", "refuse")
         world.policy("v=spf1 -all")
@@ -241,6 +244,8 @@ async def test_networks_and_domains_may_be_exempt(
 async def test_checks_may_be_switched_off(mx: Mx) -> None:
     async with checking(mx) as world, mx.connect() as client:
         await mx.set("spf.check", False)
+        await mx.set("dkim.verify", False)
+        await mx.set("dmarc.verify", False)
         assert (await client.deliver(ANN, [BOB], message())).accepted
         assert not world.dns.asked
         assert b"Authentication-Results" not in await world.stored()

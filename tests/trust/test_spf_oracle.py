@@ -87,4 +87,4 @@ def test_we_say_what_pyspf_says(dns: Dns, ip: str, local: str, helo: str) -> Non
     ours = asyncio.run(checking)
     if "for what is not there" in ours.why:
         return  # our limit of void lookups, which is off for them
-    assert ours.result == theirs(dns, ip, f"{local}@{NAMES[0]}", helo), ours
+    assert ours.result == theirs(dns, ip, f"{local}@{NAMES[0]}", helo), (ours, dns.held)

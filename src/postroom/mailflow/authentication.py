@@ -7,15 +7,14 @@ in is vouched for, and what a program of this machine brings was checked where i
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Final
 
 from postroom.domain.facts import IprevFact, SpfFact
 from postroom.domain.policy import Policy
 from postroom.domain.transit import Fact, Protocol, Recipient, Transit
 from postroom.formats.authres import AuthenticationResults, MethodResult, Property, compose
+from postroom.mailflow import dkim, dmarc
+from postroom.mailflow.exempt import exempt
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.settings import SmtpSettings, SpfSettings
 from postroom.trust.checks import Checks
@@ -27,8 +26,6 @@ from postroom.trust.spf import (
     SpfResult,
     received_spf,
 )
-
-Ip = IPv4Address | IPv6Address
 
 _SHARE: Final = 0.95
 """Of a probe's time: a check that ends by itself says temperror, one that is cut off nothing."""
@@ -104,40 +101,10 @@ def _asked(house: MailHouse, transit: Transit) -> tuple[Checks, Client, Policy] 
         return None
     settings = policy.of(SpfSettings)
     domain = transit.reverse_path.domain if transit.reverse_path is not None else visit.helo
-    if not settings.check or (settings.exempt and _exempt(settings.exempt).holds(ip, domain)):
+    if not settings.check or (settings.exempt and exempt(settings.exempt).holds(ip, domain)):
         return None
     client = Client(ip, visit.helo, house.hostname, transit.started // 1000)
     return house.checks, client, policy
-
-
-@dataclass(frozen=True, slots=True)
-class _Exempt:
-    """A list of networks and domains, read."""
-
-    networks: tuple[IPv4Network | IPv6Network, ...]
-    domains: frozenset[str]
-
-    def holds(self, ip: Ip, domain: str) -> bool:
-        if isinstance(ip, IPv6Address):
-            ip = ip.ipv4_mapped or ip
-        if any(ip in network for network in self.networks):
-            return True
-        labels = domain.lower().removesuffix(".").split(".")[-_MOST_LABELS:]
-        return any(".".join(labels[n:]) in self.domains for n in range(len(labels)))
-
-
-_MOST_LABELS: Final = 127  # of a name of DNS
-
-
-@lru_cache(maxsize=256)
-def _exempt(listed: tuple[str, ...]) -> _Exempt:
-    networks, domains = [], set()
-    for entry in listed:
-        try:
-            networks.append(ip_network(entry.strip(), strict=False))
-        except ValueError:
-            domains.add(entry.strip().lower().removeprefix("*.").removesuffix("."))
-    return _Exempt(tuple(networks), frozenset(domains))
 
 
 # --- what the header says -------------------------------------------------------------------
@@ -157,6 +124,10 @@ def fields(transit: Transit, hostname: str) -> bytes:
         results += _spf_results(sender, transit)
     if address is not None:
         results.append(_iprev_result(address, transit))
+    results += dkim.results(transit)
+    author = dmarc.result(transit)
+    if author is not None:
+        results.append(author)
     if not results:
         return b""
     made = compose(AuthenticationResults(hostname, tuple(results)), utf8=transit.utf8)

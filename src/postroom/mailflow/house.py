@@ -12,6 +12,7 @@ from postroom.core.secrets import Keyring
 from postroom.core.settings import Chain, Place, Scope, chain
 from postroom.domain.policy import Policies
 from postroom.mailflow.settings import ServerSettings
+from postroom.mailflow.signers import Signers
 from postroom.store.blobs import Blobs
 from postroom.store.units import Database
 from postroom.trust.checks import Checks
@@ -32,6 +33,7 @@ class MailHouse:
     node: str = "1"
     random: random.Random = field(default_factory=random.SystemRandom)
     secrets: Keyring = field(default_factory=Keyring)
+    signers: Signers = field(default_factory=Signers)  # of what leaves in our domains' names
     checks: Checks | None = None  # of who vouches for mail; without them nobody asks
     _chains: dict[tuple[str, str, int], Chain] = field(default_factory=dict)
 

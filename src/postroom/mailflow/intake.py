@@ -35,6 +35,7 @@ from postroom.formats.address import Address
 from postroom.mailflow import maillog, telling
 from postroom.mailflow.binary import CannotConvert, make_lines
 from postroom.mailflow.delivery import Delivered, Plan, Settling, deliver
+from postroom.mailflow.feedback import Feedback
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.phases import Phases, begin, gather, judge
 from postroom.mailflow.planning import make_plan
@@ -92,6 +93,7 @@ class Intake:
         self._house = house
         self._phases = phases or Phases()
         self.refusals = Refusals(house.state, house.clock)
+        self.feedback = Feedback(house.state, house.clock)
 
     def settings(self, listener: str) -> SmtpSettings:
         """What applies at a listener as of the last message; for what a greeting announces."""
@@ -249,6 +251,7 @@ class Intake:
         seconds = policy.of(SmtpSettings).accept_deadline
         await gather(phase, house, transit, None, seconds)
         verdict = judge(phase.rules, transit.facts, policy, None)
+        self.feedback.note(transit)
         if verdict is not None and not verdict.passes:
             return self._all_alike(transit, self._refused(transit, None, verdict))
         if verdict is not None:

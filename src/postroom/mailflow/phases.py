@@ -14,12 +14,15 @@ import structlog
 
 from postroom.domain.policy import Policy
 from postroom.domain.transit import Fact, Facts, Recipient, Transit, Verdict
-from postroom.mailflow import authentication, probes
+from postroom.mailflow import authentication, dkim, dmarc, probes
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.rules import authentication as vouched
 from postroom.mailflow.rules import content, envelope, recipients
 
 _log: Final = structlog.get_logger("postroom.mailflow")
+
+CLOSING: Final = 0.25
+"""The part of a phase's time that closing probes have at least."""
 
 Rule = Callable[[Facts, Policy, Recipient | None], Verdict | None]
 Asking = dict[asyncio.Future[tuple[Fact, ...]], str]
@@ -38,13 +41,15 @@ class Probe:
     One that waits for others (DNS, scanners) runs beside its fellows, and yields `unknown` at
     the phase's deadline. One that is `inline` asks only the store or the message itself. One
     that is `lasting` begins when its phase is over and goes on while the peer sends: the last
-    phase waits for it. What it can say at once, without asking anybody, `known` says.
+    phase waits for it. What it can say at once, without asking anybody, `known` says. One that
+    is `closing` builds on what the others found, and begins when they are done.
     """
 
     name: str
     run: Callable[[MailHouse, Transit, Recipient | None], Awaitable[tuple[Fact, ...]]]
     inline: bool = False
     lasting: bool = False
+    closing: bool = False
     known: Callable[[MailHouse, Transit], tuple[Fact, ...] | None] = nothing_known
 
 
@@ -71,6 +76,7 @@ MAIL: Final = Phase(
         Probe("sender_rights", probes.sender_rights, inline=True),
         Probe("spf", authentication.spf, lasting=True, known=authentication.spf_known),
         Probe("iprev", authentication.iprev, lasting=True, known=authentication.iprev_known),
+        Probe("dmarc_ahead", dmarc.ahead, lasting=True, known=dmarc.ahead_known),
     ),
 )
 RCPT: Final = Phase(
@@ -93,11 +99,16 @@ DATA: Final = Phase(
         content.hops,
         content.whole_header,
         content.own_author,
+        vouched.unclear_author,
+        vouched.dmarc_refused,
         vouched.spf_fail,
+        vouched.dmarc_marked,
     ),
     probes=(
         Probe("structure", probes.structure, inline=True),
         Probe("author", probes.author, inline=True),
+        Probe("dkim", dkim.dkim, known=dkim.known),
+        Probe("dmarc", dmarc.dmarc, closing=True),
     ),
     last=True,
 )
@@ -121,10 +132,17 @@ async def gather(
     errors are the caller's: what the store does not say cannot be decided without.
     """
     facts = transit.facts if to is None else to.facts
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + seconds
     slow: Asking = {}
     try:
         for probe in phase.probes:
-            if not (probe.inline or probe.lasting):
+            if probe.inline or probe.lasting or probe.closing:
+                continue
+            known = probe.known(house, transit)
+            if known is not None:
+                facts.put(*known)
+            else:
                 slow[asyncio.create_task(_ask(probe, house, transit, to, seconds))] = probe.name
         for probe in phase.probes:
             if probe.inline:
@@ -142,6 +160,31 @@ async def gather(
         for task in ended:
             task.cancel()
             del transit.asking[task]
+    closing = [probe for probe in phase.probes if probe.closing]
+    if closing:
+        # Who made the others slow must not have silenced these.
+        left = max(deadline - loop.time(), CLOSING * seconds)
+        await _close(closing, facts, house, transit, to, left)
+
+
+async def _close(
+    probes: list[Probe],
+    facts: Facts,
+    house: MailHouse,
+    transit: Transit,
+    to: Recipient | None,
+    seconds: float,
+) -> None:
+    """Run probes that needed what the others found, beside each other."""
+    asked: Asking = {
+        asyncio.create_task(_ask(each, house, transit, to, seconds)): each.name for each in probes
+    }
+    try:
+        await asyncio.wait(asked)  # each ends in time
+    finally:
+        for task in asked:
+            task.cancel()
+    _take(facts, asked, transit)
 
 
 def begin(phase: Phase, house: MailHouse, transit: Transit, seconds: float) -> None:

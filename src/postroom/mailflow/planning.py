@@ -28,7 +28,7 @@ from postroom.domain.transit import (
 )
 from postroom.formats.compose import received_field, return_path
 from postroom.formats.parsed import Parsed, below, parse
-from postroom.mailflow import authentication, telling
+from postroom.mailflow import authentication, signing, telling
 from postroom.mailflow.amending import Amendment, amend
 from postroom.mailflow.delivery import Placing, Plan, Relaying, Settling, split
 from postroom.mailflow.house import MailHouse
@@ -57,7 +57,10 @@ async def make_plan(house: MailHouse, transit: Transit, settling: Settling | Non
     if placings:
         forms.append(Form(return_path(transit.reverse_path) + received, amendment.cuts))
     if relayings:
-        forms.append(Form(received, amendment.cuts))
+        plain = Form(received, amendment.cuts)
+        # Signed last, and on top: what leaves is what was signed.
+        signed = await signing.fields(house, transit, spool, plain)
+        forms.append(Form(signed + received, amendment.cuts))
     shape = await _shape(spool, parsed, forms[0], amendment) if placings else None
     finished = await house.blobs.finish(spool, forms)
     here = finished.wholes[0] if placings else None

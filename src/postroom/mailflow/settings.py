@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from postroom.core.settings import Scope, group, setting
+from postroom.mailflow.names import parse_domain_name, parse_host_name
 from postroom.mailflow.nexthop import parse_host
 
 
@@ -17,11 +18,13 @@ class ServerSettings:
         "example.test",
         "The domain of system mail, of `<Postmaster>` and of logins that name none",
         scopes=(Scope.SERVER,),
+        form=parse_domain_name,
     )
     hostname: str = setting(
         "",
         "The host name in greetings and Received fields; empty: mail. and the default domain. "
-        "It should resolve to this machine",
+        "It should resolve to this machine. RFC 5321 §2.3.5",
+        form=parse_host_name,
     )
 
 
@@ -109,8 +112,10 @@ class RelaySettings:
 
     smart_host: str = setting(
         "",
-        "A server that passes outgoing mail on, as host or host:port; empty: mail goes to the "
-        "mail exchangers of its domain. RFC 5321 §5",
+        "A server that passes outgoing mail on: a name or an address, with a port or without, such "
+        "as relay.example:587 or [2001:db8::1]:587. No mail exchangers are asked for it, and while "
+        "it is not found or does not take us mail waits. Empty: mail goes to the mail exchangers "
+        "of its domain. RFC 5321 §5",
         scopes=_RELAY_SCOPES,
         form=parse_host,
     )
@@ -278,5 +283,112 @@ class SpfSettings:
     received_spf: bool = setting(
         True,
         "Put a Received-SPF field beside Authentication-Results. RFC 7208 §9.1",
+        scopes=_MAIL_SCOPES,
+    )
+
+
+@group("dkim")
+@dataclass(frozen=True, slots=True)
+class DkimSettings:
+    """Signatures of domains: those of others checked, ours made. RFC 6376."""
+
+    verify: bool = setting(
+        True,
+        "Check the DKIM signatures of mail that comes in from others",
+        scopes=_MAIL_SCOPES,
+    )
+    sign: bool = setting(
+        True,
+        "Sign mail that leaves in the name of a domain of this server, once DNS has its keys",
+        scopes=(*_MAIL_SCOPES, Scope.DOMAIN),
+    )
+    sign_reports: bool = setting(
+        True,
+        "Sign reports of delivery and other mail that the server composes, too",
+        scopes=(Scope.SERVER,),
+    )
+    more_fields: tuple[str, ...] = setting(
+        ("List-Id", "List-Unsubscribe", "List-Unsubscribe-Post"),
+        "Header fields that are signed where they are there, beside those that readers show; "
+        "these are signed so that none can be added either. RFC 6376 §5.4.1",
+        scopes=(Scope.SERVER, Scope.DOMAIN),
+    )
+    make_keys: bool = setting(
+        True,
+        "Make signing keys for a domain that has none. They sign only once DNS has them",
+        scopes=(Scope.SERVER, Scope.DOMAIN),
+    )
+    activate: bool = setting(
+        True,
+        "Let a key sign as soon as it was seen in DNS; without, `dkim activate` does",
+        scopes=(Scope.SERVER, Scope.DOMAIN),
+    )
+    rotate_days: int = setting(
+        0,
+        "After how long a successor is made for a key that signs; 0 makes none. The successor "
+        "takes over once it was seen in DNS",
+        unit="days",
+        scopes=(Scope.SERVER, Scope.DOMAIN),
+        at_least=0,
+        at_most=3650,
+    )
+    keep_days: int = setting(
+        14,
+        "How long the record of a retired key has to stay in DNS, for mail that is still under "
+        "way; then its private key is removed",
+        unit="days",
+        scopes=(Scope.SERVER, Scope.DOMAIN),
+        at_least=5,
+        at_most=365,
+    )
+
+
+_DMARC_ACTIONS = ("refuse", "junk", "tag", "accept")
+
+
+@group("dmarc")
+@dataclass(frozen=True, slots=True)
+class DmarcSettings:
+    """Whether the author's domain stands behind a message. RFC 9989."""
+
+    verify: bool = setting(
+        True,
+        "Check DMARC for mail that comes in from others",
+        scopes=_MAIL_SCOPES,
+    )
+    on_reject: str = setting(
+        "refuse",
+        "What becomes of a message that fails where the author's domain wants it rejected: "
+        "`refuse` refuses it, `junk` files it as junk, `tag` sets the keyword $Phishing, `accept` "
+        "records it. RFC 9989 §5.4",
+        scopes=_MAIL_SCOPES,
+        choices=_DMARC_ACTIONS,
+    )
+    on_quarantine: str = setting(
+        "junk",
+        "The same where the author's domain wants it quarantined",
+        scopes=_MAIL_SCOPES,
+        choices=_DMARC_ACTIONS,
+    )
+    on_temperror: str = setting(
+        "accept",
+        "What becomes of a message whose policy DNS does not tell: `accept` takes it, `defer` "
+        "lets it come again. RFC 9989 §5.3.6",
+        scopes=_MAIL_SCOPES,
+        choices=("accept", "defer"),
+    )
+    on_unclear_author: str = setting(
+        "refuse",
+        "What becomes of a message of which readers may disagree who wrote it: one with several "
+        "From fields, with more authors than can be checked, or with a domain that is none. "
+        "RFC 9989 §11.5",
+        scopes=_MAIL_SCOPES,
+        choices=_DMARC_ACTIONS,
+    )
+    exempt: tuple[str, ...] = setting(
+        (),
+        "Whose mail is taken though it fails: networks of peers, such as 192.0.2.0/24, domains "
+        "of authors, those below them included, and addresses of authors. The check is still "
+        "made and told",
         scopes=_MAIL_SCOPES,
     )

@@ -6,11 +6,12 @@ from typing import Final
 
 from postroom.core.clock import Instant
 from postroom.core.jobs import JOBS, job
-from postroom.domain import trace
+from postroom.domain import feedback, trace
 from postroom.domain.directory import people
 from postroom.domain.mailboxes import cleaning
 from postroom.domain.policy import Policy
 from postroom.domain.schema import SWEEP
+from postroom.mailflow import signingkeys
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.settings import RetentionSettings
 from postroom.store import journal, sweeper
@@ -81,6 +82,14 @@ async def forget_traces(house: MailHouse) -> bool:
     return bool(mail or state)
 
 
+@job("feedback.forget", every=6 * HOUR)
+async def forget_feedback(house: MailHouse) -> bool:
+    """Forget what DMARC found, as long ago as traces of refusals are forgotten."""
+    days = (await _retention(house)).refusals_days
+    before = feedback.day_of(_ago(house, days))
+    return bool(await house.state.write_later(feedback.forget, before))
+
+
 @job("blobs.sweep", every=6 * HOUR, lease=HOUR)
 async def sweep_blobs(house: MailHouse) -> bool:
     """Mark content that nothing refers to, and remove what was marked a day ago."""
@@ -95,6 +104,13 @@ async def compress_blobs(house: MailHouse) -> bool:
     while after is not None:
         after = await recompress(house.mail, house.blobs, house.clock.now(), after)
     return False
+
+
+@job("dkim.keys", every=HOUR / 4, lease=HOUR)
+async def tend_signing_keys(house: MailHouse) -> bool:
+    """Make signing keys for domains without, look whether DNS has them by now, let those sign
+    that it has, and remove retired ones."""
+    return await signingkeys.tend(house)
 
 
 JOBS_DECLARED: Final = tuple(sorted(JOBS))

@@ -6,16 +6,22 @@ next message too, unless a macro of the record looked at the sender's local part
 
 from __future__ import annotations
 
+import asyncio
 import math
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, TypeAlias
 
 from postroom.core.clock import Clock
+from postroom.core.errors import DnsFailed
 from postroom.formats.address import Address
+from postroom.formats.headers import Headers
 from postroom.net.dns import Answer, Kind, Record
 from postroom.net.dns.cache import Cache
-from postroom.trust import reverse
+from postroom.trust import dkim, reverse
+from postroom.trust.dkim import BadKey, BodyHasher, DkimResult, Key, Read
+from postroom.trust.dmarc import Walks
 from postroom.trust.lookups import Lookup
 from postroom.trust.reverse import Reverse
 from postroom.trust.spf import (
@@ -29,11 +35,21 @@ from postroom.trust.spf import (
 )
 
 MOST_ENTRIES: Final = 20_000
+MOST_KEYS: Final = 5_000
 MOST_OCTETS: Final = 16 * 1024 * 1024
 """Of what is remembered."""
 _COST: Final = 512  # octets of one result besides its longest texts
+_KEY_COST: Final = 2_048  # octets of one key, with what the library makes of it
 
 Ip: TypeAlias = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The resolver knows the answers."""
+
+
+_ASKED: Final = _Asked()
 
 
 class Checks:
@@ -42,7 +58,13 @@ class Checks:
     def __init__(self, lookup: Lookup, clock: Clock) -> None:
         self._lookup = lookup
         self._clock = clock
-        self._known: Cache[SpfResult | Reverse] = Cache(MOST_ENTRIES, MOST_OCTETS)
+        self._known: Cache[SpfResult | Reverse | _Asked] = Cache(MOST_ENTRIES, MOST_OCTETS)
+        self._keys: Cache[Key | BadKey] = Cache(MOST_KEYS, MOST_OCTETS)
+
+    @property
+    def lookup(self) -> Lookup:
+        """For checks that remember nothing themselves, as the resolver does."""
+        return self._lookup
 
     # --- SPF ------------------------------------------------------------------------------
 
@@ -88,6 +110,55 @@ class Checks:
             self._keep(watched, (client.ip, domain), found, size)
         return found
 
+    # --- DKIM -----------------------------------------------------------------------------
+
+    async def dkim(
+        self,
+        found: Headers,
+        read: Sequence[Read],
+        body: BodyHasher,
+        seconds: float = dkim.DEADLINE,
+    ) -> tuple[DkimResult, ...]:
+        """What the signatures of a message are worth, in `seconds` at most: see `dkim.verify`."""
+        return await dkim.verify(found, read, body, self.dkim_key, seconds)
+
+    async def dkim_key(self, name: str) -> Key | BadKey:
+        """The key at a name of DNS, or what is wrong with it. Raises DnsFailed."""
+        known = self._keys.get(name, self._clock.monotonic())
+        if known is not None:
+            return known
+        watched = _Watched(self._lookup)
+        found = await dkim.look_up(watched.query, name)
+        if self._clock.monotonic() < watched.expires < math.inf:
+            self._keys.put(name, found, watched.expires, _KEY_COST)
+        return found
+
+    async def dkim_key_now(self, name: str) -> Key | BadKey:
+        """The same as DNS says now, as far as the resolver does not remember. Raises DnsFailed."""
+        return await dkim.look_up(self._lookup.query, name)
+
+    # --- DMARC ------------------------------------------------------------------------------
+
+    def knows_policy(self, domain: str) -> bool:
+        """Whether the resolver still remembers the DMARC policy of a domain."""
+        return self._known.get(("dmarc", domain), self._clock.monotonic()) is not None
+
+    async def ask_policy(self, domain: str, seconds: float) -> None:
+        """Ask for the DMARC policy of a domain, so that the resolver knows it when it matters.
+
+        Takes `seconds` at most, and never raises.
+        """
+        watched = _Watched(self._lookup)
+        walks = Walks(watched)
+        try:
+            async with asyncio.timeout(seconds):
+                await walks.policy(domain)
+        except (DnsFailed, TimeoutError):
+            return  # the check itself will tell
+        finally:
+            walks.close()
+        self._keep(watched, ("dmarc", domain), _ASKED, len(domain))
+
     # --- the peer's name --------------------------------------------------------------------
 
     def known_reverse(self, ip: Ip) -> Reverse | None:
@@ -105,7 +176,9 @@ class Checks:
         self._keep(watched, ip, found, sum(map(len, found.names)))
         return found
 
-    def _keep(self, watched: _Watched, key: object, found: SpfResult | Reverse, size: int) -> None:
+    def _keep(
+        self, watched: _Watched, key: object, found: SpfResult | Reverse | _Asked, size: int
+    ) -> None:
         if self._clock.monotonic() < watched.expires < math.inf:
             self._known.put(key, found, watched.expires, size + _COST)
 
@@ -113,14 +186,21 @@ class Checks:
 class _Watched:
     """A lookup that knows until when all that it said holds; what failed holds for nothing."""
 
-    __slots__ = ("_lookup", "expires")
+    __slots__ = ("_least", "_lookup", "_open")
 
     def __init__(self, lookup: Lookup) -> None:
         self._lookup = lookup
-        self.expires = math.inf
+        self._least = math.inf
+        self._open = 0  # questions under way, and those that failed
+
+    @property
+    def expires(self) -> float:
+        """A moment on the monotonic clock; infinity if nothing was asked."""
+        return 0.0 if self._open else self._least
 
     async def query(self, name: str, kind: Kind) -> Answer[Record]:
-        known, self.expires = self.expires, 0.0  # in case of an error, or the end of patience
+        self._open += 1
         answer = await self._lookup.query(name, kind)
-        self.expires = min(known, answer.expires)
+        self._open -= 1
+        self._least = min(self._least, answer.expires)
         return answer

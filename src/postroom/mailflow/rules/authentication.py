@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from postroom.core.errors import Status
-from postroom.domain.facts import PeerFact, SpfFact
+from postroom.domain.facts import DmarcFact, PeerFact, SpfFact
 from postroom.domain.policy import Policy
-from postroom.domain.transit import Action, Facts, Recipient, Verdict
-from postroom.mailflow.settings import SpfSettings
+from postroom.domain.transit import Action, Facts, Recipient, SetFlags, Verdict
+from postroom.mailflow.dmarc import disposition, exemption
+from postroom.mailflow.settings import DmarcSettings, SpfSettings
 from postroom.trust.spf import Result
 
 _EXPLANATION: Final = 200  # characters of a stranger's words in our reply
@@ -47,3 +48,83 @@ def spf_fail(facts: Facts, policy: Policy, to: Recipient | None) -> Verdict | No
         code=550,
         setting="spf.on_fail",
     )
+
+
+# --- DMARC ------------------------------------------------------------------------------------
+
+PHISHING: Final = "$Phishing"
+"""A keyword that mail programs know, registered with IANA."""
+
+
+def unclear_author(facts: Facts, policy: Policy, to: Recipient | None) -> Verdict | None:
+    """Refuse a message of which readers may disagree who wrote it. RFC 9989 §11.5, RFC 5322 §3.6.
+
+    With another setting than `refuse` it is `dmarc_marked` that files it.
+    """
+    found, settings = facts.get(DmarcFact), policy.of(DmarcSettings)
+    if found is None or not found.problem or settings.on_unclear_author != "refuse":
+        return None
+    if exemption(found, facts, settings):
+        return None
+    return Verdict(
+        "unclear_author",
+        Action.REFUSE,
+        Status(5, 7, 1),
+        f"It is not certain who wrote this message: {found.problem}",
+        f"{found.problem}, so its readers may see another author than was checked",
+        code=550,
+        setting="dmarc.on_unclear_author",
+    )
+
+
+def dmarc_refused(facts: Facts, policy: Policy, to: Recipient | None) -> Verdict | None:
+    """Refuse what its author's domain disowns and wants rejected, or let it come again if DNS
+    does not say. RFC 9989 §5.4, §7.2; RFC 8601 §2.7.
+    """
+    found, done = facts.get(DmarcFact), disposition(facts, policy)
+    if found is None or done.action not in ("refuse", "defer"):
+        return None
+    if done.action == "defer":
+        return Verdict(
+            "dmarc_refused",
+            Action.DEFER,
+            Status(4, 7, 0),
+            f"The DMARC policy of {found.domain} cannot be told now, please try again",
+            found.why,
+            code=451,
+            setting=done.setting,
+        )
+    return Verdict(
+        "dmarc_refused",
+        Action.REFUSE,
+        Status(5, 7, 1),
+        f"Rejected per DMARC policy of {found.policy_domain}: "
+        f"neither SPF nor DKIM vouches for {found.domain}",
+        found.why,
+        code=550,
+        setting=done.setting,
+    )
+
+
+def dmarc_marked(facts: Facts, policy: Policy, to: Recipient | None) -> Verdict | None:
+    """File or mark what its author's domain disowns. It stands last, as `spf_fail` does."""
+    found = facts.get(DmarcFact)
+    if found is None:
+        return None
+    done, settings = disposition(facts, policy), policy.of(DmarcSettings)
+    action, setting = done.action, done.setting
+    if found.problem and action != "junk" and not exemption(found, facts, settings):
+        action, setting = settings.on_unclear_author, "dmarc.on_unclear_author"
+    if action == "junk":
+        status, said = Status(2, 0, 0), "Filed as junk"
+        return Verdict("dmarc_marked", Action.JUNK, status, said, found.why, setting=setting)
+    if action == "tag":
+        status, said, edits = Status(2, 0, 0), "Marked as doubtful", (SetFlags((PHISHING,)),)
+        return Verdict(
+            "dmarc_marked", Action.ACCEPT, status, said, found.why, setting=setting, edits=edits
+        )
+    if done.override:
+        why = f"{found.why}; taken, as {done.comment}"
+        status, said = Status(2, 0, 0), "Message accepted"
+        return Verdict("dmarc_marked", Action.ACCEPT, status, said, why, setting=setting)
+    return None

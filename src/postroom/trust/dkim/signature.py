@@ -1,0 +1,187 @@
+"""One DKIM-Signature field, read. RFC 6376 §3.5, RFC 8301, RFC 8463, RFC 8616.
+
+What it says is judged here as far as that needs neither the message nor DNS.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from postroom.core.errors import Malformed
+from postroom.formats.address import BadAddress, canonical_domain
+from postroom.trust.dkim import tags
+from postroom.trust.dkim.canon import RELAXED, SIMPLE, Part
+from postroom.trust.dkim.result import DkimCode
+
+ALGORITHMS: Final = {"rsa-sha256": "rsa", "ed25519-sha256": "ed25519"}
+"""What may vouch for a message, and the kind of its key."""
+SKEW: Final = 3600
+"""Seconds that a signer's clock may be ahead of ours."""
+FIELDS_MAX: Final = 500
+"""Names in h=."""
+SHOWN: Final = 8  # characters of b=: RFC 6008 §4
+_NAME_MAX: Final = 253  # characters of a name of DNS
+
+_NUMBER: Final = re.compile(r"[0-9]{1,12}").fullmatch
+_LENGTH: Final = re.compile(r"[0-9]{1,76}").fullmatch
+_FIELD: Final = re.compile(r"[!-9;-~]{1,100}").fullmatch
+_BLANK: Final = re.compile(r"[ \t\r\n]++")
+_WORD: Final = re.compile(r"[A-Za-z0-9-]{1,40}").fullmatch
+_REQUIRED: Final = ("v", "a", "b", "bh", "d", "h", "s")
+
+
+class Unusable(Malformed):
+    """A signature that need not be checked: the word for it and the reason."""
+
+    def __init__(self, code: DkimCode, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What a signature says of itself, as far as it can be read and told."""
+
+    domain: str = ""
+    selector: str = ""
+    identity: str = ""
+    algorithm: str = ""
+    signature: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A signature that may be checked."""
+
+    names: Names
+    kind: str  # of the key
+    octets: bytes
+    body_hash: bytes
+    part: Part  # of the body
+    header: str  # how it was made canonical
+    fields: tuple[bytes, ...]  # h=, in lower case
+    below: bool  # i= is below d=, not in it
+
+    @property
+    def query(self) -> str:
+        """The name of the key record."""
+        return key_name(self.names.domain, self.names.selector)
+
+
+def key_name(domain: str, selector: str) -> str:
+    """Where in DNS a key is. RFC 6376 §3.6.2.1."""
+    return f"{selector}._domainkey.{domain}"
+
+
+def names(found: dict[str, str]) -> Names:
+    """What can be told of a signature, be it good or not."""
+    domain = _host(found.get("d", ""))
+    algorithm = found.get("a", "").lower()
+    return Names(
+        domain,
+        _selector(found.get("s", "")),
+        _printable(found.get("i", f"@{domain}" if domain else ""))[:320],
+        algorithm if _WORD(algorithm) else "",
+        _printable(_BLANK.sub("", found.get("b", "")))[:SHOWN],
+    )
+
+
+def _printable(text: str) -> str:
+    return "".join([c if c.isprintable() else "?" for c in text[:1000]])
+
+
+def _host(text: str) -> str:
+    """A name of DNS as A-labels; empty if it is none. RFC 8616 §4."""
+    try:
+        name = canonical_domain(text)
+    except BadAddress:
+        return ""
+    return "" if name.startswith("[") else name
+
+
+def _selector(text: str) -> str:
+    """A selector likewise; some have underscores, which harm nobody."""
+    name = _host(text.replace("_", "-"))
+    return text.lower() if name and "_" in text and text.isascii() else name
+
+
+def judge(found: dict[str, str], of: Names, now: int) -> Signature:
+    """The signature that these tags are; `now` in seconds since 1970. Raises Unusable."""
+    missing = [name for name in _REQUIRED if not found.get(name)]
+    if missing:
+        raise _permanent(f"The tag {missing[0]}= is missing")
+    if found["v"] != "1":
+        raise _permanent("The signature is of another version")
+    kind = ALGORITHMS.get(of.algorithm)
+    if kind is None:
+        raise _permanent(f"The algorithm {of.algorithm or 'named'} vouches for nothing")
+    if not of.domain or not of.selector:
+        raise _permanent("d= or s= is no name of DNS")
+    if len(key_name(of.domain, of.selector)) > _NAME_MAX:
+        raise _permanent("The name of the key is too long for DNS")
+    if "dns/txt" not in tags.listed(found.get("q", "dns/txt")):
+        raise _permanent("The key is not in DNS")
+    header, part = _forms(found)
+    fields = _fields(found["h"])
+    below = _below(found.get("i"), of.domain)
+    _timely(found, now)
+    try:
+        octets, body_hash = tags.base64_of(found["b"]), tags.base64_of(found["bh"])
+    except tags.BadTags as error:
+        raise Unusable(DkimCode.NEUTRAL, "b= or bh= is no base64") from error
+    return Signature(of, kind, octets, body_hash, part, header, fields, below)
+
+
+def _permanent(reason: str) -> Unusable:
+    return Unusable(DkimCode.PERMERROR, reason)
+
+
+def _forms(found: dict[str, str]) -> tuple[str, Part]:
+    header, _, body = found.get("c", "simple/simple").lower().partition("/")
+    body = body or SIMPLE
+    if not {header, body} <= {SIMPLE, RELAXED}:
+        raise _permanent("c= names an unknown canonical form")
+    limit = found.get("l")
+    if limit is not None and not _LENGTH(limit):
+        raise Unusable(DkimCode.NEUTRAL, "l= is no number")
+    return header, Part(body, int(limit) if limit is not None else None)
+
+
+def _fields(value: str) -> tuple[bytes, ...]:
+    listed = tags.listed(value)
+    if len(listed) > FIELDS_MAX:
+        raise _permanent("h= names too many fields")
+    if not all(_FIELD(name) for name in listed):
+        raise Unusable(DkimCode.NEUTRAL, "h= holds what is no name of a field")
+    fields = tuple([name.lower().encode("ascii") for name in listed])
+    if b"from" not in fields:
+        raise _permanent("The author is not signed: h= lacks From")
+    return fields
+
+
+def _below(identity: str | None, domain: str) -> bool:
+    """Whether i= is below d=; raises Unusable if it is elsewhere. RFC 6376 §3.5."""
+    if identity is None:
+        return False
+    its = _host(identity.rpartition("@")[2]) if "@" in identity else ""
+    if its == domain:
+        return False
+    if not its.endswith(f".{domain}"):
+        raise _permanent("The identity in i= is not in the domain in d=")
+    return True
+
+
+def _timely(found: dict[str, str], now: int) -> None:
+    made, ends = found.get("t"), found.get("x")
+    if not all(each is None or _NUMBER(each) for each in (made, ends)):
+        raise Unusable(DkimCode.NEUTRAL, "t= or x= is no time")
+    if made is not None and int(made) > now + SKEW:
+        raise Unusable(DkimCode.POLICY, "The signature is from the future")
+    if ends is None:
+        return
+    if made is not None and int(ends) <= int(made):
+        raise _permanent("The signature ended before it was made")
+    if int(ends) < now:
+        raise Unusable(DkimCode.FAIL, "The signature has expired")

@@ -1,0 +1,79 @@
+"""Who wrote a message, as DMARC sees it: the domains of its From fields. RFC 9989 §5.3.1, §11.5.
+
+Read by the same parser as what users are shown, so the domain that is checked is the one that
+they see. What another reader might see otherwise is told as a problem instead of guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from postroom.formats.address import (
+    BadAddress,
+    Group,
+    Mailbox,
+    canonical_domain,
+    parse_address_list,
+)
+
+MOST_DOMAINS: Final = 5
+"""Author domains that are checked; nobody writes for more at once."""
+MOST_ADDRESSES: Final = 100
+"""Addresses of the From fields that are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Authors:
+    """What the From fields say."""
+
+    domains: tuple[str, ...] = ()  # each once, canonical; five at most
+    addresses: tuple[str, ...] = ()  # as shown, the domain canonical, for exemptions
+    missing: bool = False  # there is nobody: no From field, or no address in it
+    problem: str = ""  # why it is not certain who wrote it; empty if it is
+
+
+def read(values: Sequence[bytes], *, whole: bool) -> Authors:
+    """From the unfolded values of all From fields, in order.
+
+    `whole` says that the header was looked at to its end.
+    """
+    domains: dict[str, None] = {}
+    addresses: dict[str, None] = {}
+    problem = "" if whole else "its header is too long to be read to the end"
+    if len(values) > 1:
+        problem = problem or f"it has {len(values)} From fields"
+    count = 0
+    for value in values:
+        for mailbox in _mailboxes(value):
+            if not mailbox.domain:
+                continue  # `From: root` of a machine: nobody's domain is used
+            count += 1
+            domain = _domain(mailbox.domain)
+            if domain is None:
+                problem = problem or "its From field has a domain that is none"
+                continue
+            new = domain not in domains
+            if (new and len(domains) == MOST_DOMAINS) or count > MOST_ADDRESSES:
+                problem = problem or "its From fields name too many"
+                break
+            domains[domain] = None
+            addresses[f"{mailbox.local}@{domain}".lower()] = None
+    return Authors(tuple(domains), tuple(addresses), not domains and not problem, problem)
+
+
+def _domain(text: str) -> str | None:
+    """The domain in lower-case A-labels: RFC 9989 §5.3.1. None if it is none."""
+    try:
+        return canonical_domain(text.removesuffix("."))
+    except BadAddress:
+        return None
+
+
+def _mailboxes(value: bytes) -> Iterator[Mailbox]:
+    for entry in parse_address_list(value):
+        if isinstance(entry, Group):
+            yield from entry.members
+        else:
+            yield entry

@@ -1,0 +1,66 @@
+"""What becomes of a message by DMARC: the domain's wish, as an administrator wants it heeded.
+
+RFC 9989 §5.4. A pure function, so that the rule, the header field and the report say the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from postroom.trust.dmarc.result import DmarcCode, Request
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The settings."""
+
+    on_reject: str = "refuse"  # refuse, junk, tag, accept
+    on_quarantine: str = "junk"
+    on_temperror: str = "accept"  # accept, defer
+    exempt: str = ""  # the entry of a list that lets this message pass; empty: none
+
+
+@dataclass(frozen=True, slots=True)
+class Disposition:
+    """What is done."""
+
+    action: str = "accept"  # refuse, junk, tag, accept, defer
+    setting: str = ""  # that caused it, if one did
+    override: str = ""  # why it is not as the domain wished: RFC 9990 §3.1.1.6 `type`
+    comment: str = ""  # the same in words
+
+    @property
+    def reported(self) -> Request:
+        """In the words of reports and of Authentication-Results."""
+        return _REPORTED.get(self.action, Request.NONE)
+
+
+_REPORTED: Final = {
+    "refuse": Request.REJECT,
+    "junk": Request.QUARANTINE,
+    "tag": Request.QUARANTINE,
+}
+_SETTINGS: Final = {
+    Request.REJECT: "dmarc.on_reject",
+    Request.QUARANTINE: "dmarc.on_quarantine",
+}
+
+
+def dispose(code: DmarcCode, policy: Request, published: Request, wanted: Wanted) -> Disposition:
+    """For the check that decides; `policy` is what test mode leaves of `published`."""
+    if code is DmarcCode.TEMPERROR and wanted.on_temperror == "defer" and not wanted.exempt:
+        return Disposition("defer", "dmarc.on_temperror")
+    if code is not DmarcCode.FAIL or published is Request.NONE:
+        return Disposition()
+    if wanted.exempt:
+        comment = f"{wanted.exempt} is exempt"
+        return Disposition("accept", "dmarc.exempt", "local_policy", comment)
+    if policy is Request.NONE:
+        return Disposition()
+    setting = _SETTINGS[policy]
+    action = wanted.on_reject if policy is Request.REJECT else wanted.on_quarantine
+    made = Disposition(action, setting)
+    if made.reported is policy:
+        return made
+    return Disposition(action, setting, "local_policy", f"{setting} is {action}")
