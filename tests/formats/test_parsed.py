@@ -36,7 +36,7 @@ def test_every_value_of_a_message() -> None:
     assert found.references == (b"<r2@a.example>", b"<r1@a.example>")
     assert (found.subject, found.subject_base) == ("Re: [list] Grüße", "Grüße")
     assert found.sent_at == 1_000
-    assert (found.sort_from, found.sort_to, found.sort_cc) == ("ann", "carl", "e.e")
+    assert (found.sort_from, found.sort_to, found.sort_cc) == ("ann", "team", "e.e")
     assert found.sort_subject == "grüße"
     assert found.from_addresses == ("Ann@A.Example", "bob@b.example")
     assert (found.has_attachment, found.complex) == (True, None)
@@ -137,3 +137,13 @@ def test_any_octets_are_parsed(raw: bytes) -> None:
     for text in (found.subject, found.preview, found.sort_from, *found.from_addresses):
         text.encode("utf-8")  # the store keeps UTF-8
         assert "\0" not in text
+
+
+def test_a_group_is_sorted_by_its_name() -> None:
+    """RFC 5256 §3 by way of RFC 9051 §7.5.2: it is the addr-mailbox of what begins the group."""
+    found = parse(b"From: Friends: ann@a.example;\r\nTo: undisclosed-recipients:;\r\n\r\n")
+    assert (found.sort_from, found.sort_to, found.sort_cc) == (
+        "friends",
+        "undisclosed-recipients",
+        "",
+    )

@@ -15,7 +15,8 @@ from postroom.core.errors import Malformed, NotFound
 from postroom.core.ids import MESSAGE, internal
 from postroom.domain import schema
 from postroom.domain.directory import people
-from postroom.domain.mailboxes import flags, tables
+from postroom.domain.mailboxes import flags
+from postroom.domain.mailboxes.checking import tables as checking
 from postroom.domain.mailboxes.folders import Mailbox, Tree
 from postroom.formats.address import Address
 from postroom.store.backup import Copy, forms
@@ -130,16 +131,16 @@ def renumber_accounts(tx: Tx) -> None:
     message counts as changed, and no client may ask for changes since before: it reads all flags
     anew, and keeps the content that it has. RFC 3501 §2.3.1.1, RFC 7162 §3.1.
     """
-    tx.run(tables.RENUMBER_ACCOUNTS, modseqs=MODSEQS)
-    tx.run(tables.RENUMBER_MAILBOXES, uids=UIDS, most=_UIDS_END)
-    tx.run(tables.RENUMBER_TYPES)
+    tx.run(checking.RENUMBER_ACCOUNTS, modseqs=MODSEQS)
+    tx.run(checking.RENUMBER_MAILBOXES, uids=UIDS, most=_UIDS_END)
+    tx.run(checking.RENUMBER_TYPES)
 
 
 def renumber_messages(tx: Tx, after: int) -> int | None:
     """The same for the messages of a few mailboxes; returns where to go on, or None."""
-    boxes: Sequence[int] = [r[0] for r in tx.all(tables.MAILBOXES_AFTER, after=after, limit=PAGE)]
+    boxes: Sequence[int] = [r[0] for r in tx.all(checking.MAILBOXES_AFTER, after=after, limit=PAGE)]
     if not boxes:
         return None
-    tx.run(tables.RENUMBER_PLACEMENTS, ids=boxes)
-    tx.run(tables.RENUMBER_BLOCKS, ids=boxes)
+    tx.run(checking.RENUMBER_PLACEMENTS, ids=boxes)
+    tx.run(checking.RENUMBER_BLOCKS, ids=boxes)
     return boxes[-1]

@@ -13,8 +13,10 @@ from typing import Final
 
 from postroom.core.errors import MailError, NotFound
 from postroom.core.ids import ACCOUNT, BLOB, MAILBOX, MESSAGE, external
-from postroom.domain.mailboxes import messages, tables
+from postroom.domain.mailboxes import messages, rights
 from postroom.domain.mailboxes.change import begin_all
+from postroom.domain.mailboxes.checking import tables as checking
+from postroom.domain.mailboxes.shares import tables as shares
 from postroom.formats.parsed import MAKER_VERSION, parse
 from postroom.store import journal
 from postroom.store import tables as store_tables
@@ -139,21 +141,21 @@ async def _messages(mail: Database, blobs: Blobs, report: Report, *, repair: boo
 
 
 def _message_page(tx: Tx, after: int) -> list[Row]:
-    return tx.all(tables.MESSAGES_AFTER, after=after, limit=PAGE)
+    return tx.all(checking.MESSAGES_AFTER, after=after, limit=PAGE)
 
 
 def _odd(tx: Tx, ids: list[int]) -> list[str]:
     odd = [
         f"placement {external(MAILBOX, box)} {uid}: does not fit its message or mailbox"
-        for box, uid, _ in tx.all(tables.ODD_PLACEMENTS, ids=ids)
+        for box, uid, _ in tx.all(checking.ODD_PLACEMENTS, ids=ids)
     ]
     odd += [
         f"placement {external(MAILBOX, box)} {uid}: its size is not its content's"
-        for box, uid in tx.all(tables.ODD_SIZES, ids=ids)
+        for box, uid in tx.all(checking.ODD_SIZES, ids=ids)
     ]
     odd += [
         f"message {external(MESSAGE, message)}: lies nowhere and cannot be brought back"
-        for (message,) in tx.all(tables.UNPLACED, ids=ids)
+        for (message,) in tx.all(checking.UNPLACED, ids=ids)
     ]
     return odd
 
@@ -193,14 +195,44 @@ async def _mailboxes(mail: Database, report: Report, *, repair: bool) -> None:
                 report.repaired.append(finding)
         for box in await mail.read_much(_adrift, ids):
             report.problem(f"mailbox {external(MAILBOX, box)}: its parent is gone, nobody sees it")
+        await _shares(mail, report, ids, repair=repair)
+
+
+async def _shares(mail: Database, report: Report, ids: list[int], *, repair: bool) -> None:
+    """Rights and subscriptions that nobody can have: they say nothing, so they may go."""
+    rows = await mail.read_much(_odd_shares, ids)
+    if rows and repair:
+        rows = await mail.write_later(_forget_shares, ids)
+    for box, kind, principal in rows:
+        finding = f"mailbox {external(MAILBOX, box)}: a {kind} of {principal}, who cannot have it"
+        if repair:
+            report.repaired.append(finding)
+        else:
+            report.problem(finding)
+
+
+def _odd_shares(tx: Tx, ids: list[int]) -> list[tuple[int, str, int]]:
+    odd = tx.all(shares.ODD_RIGHTS, ids=ids, all=int(rights.ALL))
+    found = [(box, "right", principal) for box, principal, _ in odd]
+    odd = tx.all(shares.ODD_SUBSCRIPTIONS, ids=ids)
+    return found + [(box, "subscription", principal) for box, principal in odd]
+
+
+def _forget_shares(tx: Tx, ids: list[int]) -> list[tuple[int, str, int]]:
+    found = _odd_shares(tx, ids)
+    for box, principal, negative in tx.all(shares.ODD_RIGHTS, ids=ids, all=int(rights.ALL)):
+        tx.run(shares.DROP_RIGHTS, mailbox=box, principal=principal, negative=negative)
+    for box, principal in tx.all(shares.ODD_SUBSCRIPTIONS, ids=ids):
+        tx.run(shares.DROP_SUBSCRIPTION, mailbox=box, principal=principal)
+    return found
 
 
 def _adrift(tx: Tx, ids: list[int]) -> list[int]:
-    return [row[0] for row in tx.all(tables.ADRIFT, ids=ids)]
+    return [row[0] for row in tx.all(checking.ADRIFT, ids=ids)]
 
 
 def _mailbox_page(tx: Tx, after: int) -> list[Row]:
-    return tx.all(tables.MAILBOXES_AFTER, after=after, limit=PAGE)
+    return tx.all(checking.MAILBOXES_AFTER, after=after, limit=PAGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +245,8 @@ class _Truth:
 
 
 def _mailbox_truth(tx: Tx, account: int, box: int) -> _Truth:
-    counted = tx.one(tables.MAILBOX_TRUTH, mailbox=box)
-    highest = tx.one(tables.MAILBOX_HIGHEST, account=account, mailbox=box)
+    counted = tx.one(checking.MAILBOX_TRUTH, mailbox=box)
+    highest = tx.one(checking.MAILBOX_HIGHEST, account=account, mailbox=box)
     assert counted is not None  # an aggregate always answers
     assert highest is not None
     total, unseen, deleted, size = map(int, counted)
@@ -223,7 +255,7 @@ def _mailbox_truth(tx: Tx, account: int, box: int) -> _Truth:
 
 def _mailbox(tx: Tx, box: int) -> str | None:
     """What is wrong with a mailbox's counters, within one snapshot."""
-    row = tx.one(tables.MAILBOXES_AFTER, after=box - 1, limit=1)
+    row = tx.one(checking.MAILBOXES_AFTER, after=box - 1, limit=1)
     if row is None or row[0] != box:
         return None
     _, account, uidnext, modseq, *says = row
@@ -239,7 +271,7 @@ def _mailbox(tx: Tx, box: int) -> str | None:
 
 
 def _correct_mailbox(tx: Tx, box: int) -> bool:
-    row = tx.one(tables.MAILBOXES_AFTER, after=box - 1, limit=1)
+    row = tx.one(checking.MAILBOXES_AFTER, after=box - 1, limit=1)
     if row is None or row[0] != box:
         return False
     account = row[1]
@@ -249,7 +281,7 @@ def _correct_mailbox(tx: Tx, box: int) -> bool:
     truth = _mailbox_truth(tx, account, box)
     total, unseen, deleted, size = truth.counted
     tx.run(
-        tables.CORRECT_MAILBOX,
+        checking.CORRECT_MAILBOX,
         id=box,
         total=total,
         unseen=unseen,
@@ -277,20 +309,20 @@ async def _accounts(mail: Database, report: Report, *, repair: bool) -> None:
 
 
 def _account_page(tx: Tx, after: int) -> list[Row]:
-    return tx.all(tables.ACCOUNTS_AFTER, after=after, limit=PAGE)
+    return tx.all(checking.ACCOUNTS_AFTER, after=after, limit=PAGE)
 
 
 def _account_truth(tx: Tx, account: int) -> tuple[int, int, int]:
     """Octets, messages, and the highest modseq that was given."""
-    held = tx.one(tables.ACCOUNT_TRUTH, account=account)
-    highest = tx.one(tables.ACCOUNT_HIGHEST, account=account)
+    held = tx.one(checking.ACCOUNT_TRUTH, account=account)
+    highest = tx.one(checking.ACCOUNT_HIGHEST, account=account)
     assert held is not None  # an aggregate always answers
     assert highest is not None
     return int(held[0]), int(held[1]), max(int(highest[0] or 0), journal.last(tx, account))
 
 
 def _account(tx: Tx, account: int) -> str | None:
-    row = tx.one(tables.ACCOUNTS_AFTER, after=account - 1, limit=1)
+    row = tx.one(checking.ACCOUNTS_AFTER, after=account - 1, limit=1)
     if row is None or row[0] != account:
         return None
     _, modseq, octets, count = row
@@ -308,5 +340,5 @@ def _correct_account(tx: Tx, account: int) -> bool:
     if _account(tx, account) is None:
         return False
     octets, count, modseq = _account_truth(tx, account)
-    tx.run(tables.CORRECT_ACCOUNT, id=account, octets=octets, messages=count, modseq=modseq)
+    tx.run(checking.CORRECT_ACCOUNT, id=account, octets=octets, messages=count, modseq=modseq)
     return True

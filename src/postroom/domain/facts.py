@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -132,3 +133,41 @@ class IprevFact(Fact):
     name: ClassVar[str] = "iprev"
     result: str  # pass, fail, temperror, permerror: RFC 8601 §2.7.3
     host: str  # its own name; empty unless it passes
+
+
+@dataclass(frozen=True, slots=True)
+class DkimFact(Fact):
+    """What the signatures of a message are worth: one entry for each, the uppermost first.
+
+    RFC 8601 §2.7.1. An entry has the texts `code` (none, pass, fail, policy, neutral, temperror,
+    permerror), `domain` (d=), `selector`, `identity` (i=), `algorithm`, `signature` (the first 8
+    characters of b=) and `why`, and `testing` where the key says so. Of a message without a
+    signature there is one entry, `none`.
+    """
+
+    name: ClassVar[str] = "dkim"
+    signatures: tuple[Mapping[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DmarcFact(Fact):
+    """Whether the author's domain stands behind the message, and what it wants if not.
+
+    RFC 9989. Of several author domains the one that decides; absent where it is not asked.
+    """
+
+    name: ClassVar[str] = "dmarc"
+    result: str  # none, pass, fail, temperror, permerror
+    domain: str  # the author's
+    why: str
+    policy_domain: str = ""  # where the policy was found
+    tag: str = ""  # p, sp, np: what of the policy applies
+    published: str = "none"  # what that says
+    policy: str = "none"  # what the domain expects: less, while it tests
+    txt: str = ""  # the record as published
+    spf: bool = False  # an SPF pass is aligned
+    dkim: bool = False  # a DKIM pass is aligned
+    reports: bool = False  # the domain asks for aggregate reports
+    problem: str = ""  # why it is not certain who wrote it
+    domains: tuple[str, ...] = ()  # of all authors
+    addresses: tuple[str, ...] = ()  # of all authors

@@ -10,16 +10,31 @@ from typing import Final
 
 from postroom.domain.audit import tables as _audit
 from postroom.domain.directory import tables as _directory
+from postroom.domain.feedback import tables as _feedback
 from postroom.domain.jobs import tables as _jobs
 from postroom.domain.mailboxes import tables as _mailboxes
+from postroom.domain.mailboxes.shares import tables as _shares
 from postroom.domain.policy import tables as _policy
 from postroom.domain.queue import tables as _queue
+from postroom.domain.signing import tables as _signing
 from postroom.domain.trace import tables as _trace
 from postroom.store import sweeper
 from postroom.store import tables as _store
 from postroom.store.schema import MAIL, STATE, Step, ddl
 
-ROOMS: Final = (_store, _audit, _directory, _jobs, _mailboxes, _policy, _queue, _trace)
+ROOMS: Final = (
+    _store,
+    _audit,
+    _directory,
+    _feedback,
+    _jobs,
+    _mailboxes,
+    _policy,
+    _queue,
+    _shares,
+    _signing,
+    _trace,
+)
 
 # Before the first release the first step follows the declared tables. With the first release
 # its text is frozen here, and a test compares what the steps build with what is declared.

@@ -1,4 +1,4 @@
-"""Text as it is compared: composed, and without case. For names and for searching.
+"""Text as it is compared: names are composed, what is searched and sorted has lost its case.
 
 Python's `unicodedata.normalize` sorts each run of combining marks by insertion, so its time is
 quadratic in the longest run, and a stranger chooses that: 128,000 marks cost 12 seconds. Text that
@@ -14,6 +14,8 @@ import unicodedata
 from functools import lru_cache
 from typing import Final
 
+MAPPED: Final = 8192
+"""Characters whose mapping is remembered: those of most languages, and a bound."""
 _MARKS_MOST: Final = 30  # UAX #15, D3
 
 
@@ -25,12 +27,32 @@ def nfc(text: str) -> str:
 
 
 def fold(text: str) -> str:
-    """The text as a search compares it: composed, then with full case folding. Linear.
+    """What a text compares by, for searching and for order: i;unicode-casemap. RFC 5051 §2.
 
-    Two texts that differ in case, or in how their accents are encoded, fold alike. Accents
-    themselves count, and so do width and ligatures: `e` does not find `é`.
+    Each character becomes its title case, then is decomposed, compatibility mappings too, and
+    nothing is put in another place; texts compare by code point. Two texts that differ in case,
+    width, or in how accents are encoded fold alike, and `e` is found in `é`. Beyond the collation,
+    what is several letters in capitals is those: `ß` is `SS`. One character at a time: linear, and
+    a text may be cut anywhere.
     """
-    return text.lower() if text.isascii() else nfc(text).casefold()
+    return text.upper() if text.isascii() else text.translate(_MAPPING)
+
+
+class _Mapping(dict[int, str]):
+    """From a code point to what it compares as; filled as texts are met."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        title = character.title()
+        if len(title) != 1:
+            title = character.upper()
+        found = unicodedata.normalize("NFKD", title)
+        if len(self) < MAPPED:
+            self[code] = found
+        return found
+
+
+_MAPPING: Final = _Mapping()
 
 
 @lru_cache(maxsize=1)

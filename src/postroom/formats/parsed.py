@@ -129,9 +129,12 @@ def _mailboxes(addresses: AddressList, count: int) -> list[Mailbox]:
 
 
 def _sort_key(addresses: AddressList) -> str:
-    """addr-mailbox of the first address, in lower case. RFC 5256 §3."""
-    first = _mailboxes(addresses, 1)
-    return first[0].local[:SORT_MAX].lower()[:SORT_MAX] if first else ""
+    """addr-mailbox of the first address, in lower case: of a group, its name. RFC 5256 §3."""
+    if not addresses:
+        return ""
+    first = addresses[0]
+    local = first.name if isinstance(first, Group) else first.local
+    return local[:SORT_MAX].lower()[:SORT_MAX]
 
 
 def _addresses(addresses: AddressList) -> tuple[str, ...]:

@@ -46,7 +46,11 @@ async def test_a_new_account_has_its_folders_with_their_uses(room_both: Room) ->
     special = listed(await client.command('LIST (SPECIAL-USE) "" *'))
     assert list(special) == FIRST[1:]
     reply = await client.command("NAMESPACE")
-    assert reply["NAMESPACE"][0].data == (((b"", b"/"),), None, None)
+    assert reply["NAMESPACE"][0].data == (
+        ((b"", b"/"),),
+        ((b"Shared/", b"/"),),
+        ((b"Public/", b"/"),),
+    )
     reply = await client.command('LIST "" ""')
     assert [each.data for each in reply["LIST"]] == [((b"\\Noselect",), b"/", b"")]
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import random
-import unicodedata
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.core.clock import Instant
 from postroom.formats.subject import base_subject
-from postroom.protocols.imap.collation import collated
 from postroom.testing.imap import ImapClient, Literal
 from postroom.wire.imap import in_order
 from tests.protocols.imap.serving import Room
@@ -169,26 +167,6 @@ async def test_a_large_mailbox_is_sorted_stably(room: Room) -> None:
         word = "REVERSE " if reverse else ""
         expected = sorted(places, key=lambda n: base_subject(subjects[n - 1])[0], reverse=reverse)
         assert await sorted_by(client, f"({word}SUBJECT) UTF-8 ALL") == expected
-
-
-@given(st.text(max_size=40))
-@settings(max_examples=200)
-def test_texts_compare_by_title_case_and_decomposition(text: str) -> None:
-    """RFC 5051 §2, character by character."""
-    expected = ""
-    for character in text:
-        title = character.title() if len(character.title()) == 1 else character
-        expected += unicodedata.normalize("NFKD", title)
-    assert collated(text) == expected
-
-
-def test_case_and_accents_compare() -> None:
-    assert collated("Straße") == collated("straße")
-    assert collated("ÉTÉ") == collated("été")
-    assert collated("\uff21") == "A"
-    assert sorted(["zebra", "Éclair", "eclair", "apple"], key=collated) == [
-        "apple", "eclair", "Éclair", "zebra",
-    ]  # fmt: skip
 
 
 @given(st.lists(st.integers(1, 30), unique=True))

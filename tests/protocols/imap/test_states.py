@@ -35,6 +35,11 @@ MATRIX = {
     "NAMESPACE": ("NAMESPACE", "BAD", "OK", "OK"),
     "STATUS": ("STATUS Sent (MESSAGES)", "BAD", "OK", "OK"),
     "APPEND": ("APPEND Sent {3+}\r\nabc", "BAD", "OK", "OK"),
+    "SETACL": ("SETACL Sent anyone lr", "BAD", "OK", "OK"),
+    "DELETEACL": ("DELETEACL Sent anyone", "BAD", "OK", "OK"),
+    "GETACL": ("GETACL Sent", "BAD", "OK", "OK"),
+    "LISTRIGHTS": ("LISTRIGHTS Sent anyone", "BAD", "OK", "OK"),
+    "MYRIGHTS": ("MYRIGHTS Sent", "BAD", "OK", "OK"),
     "GETQUOTA": ('GETQUOTA ""', "BAD", "NO", "NO"),  # nothing is limited
     "GETQUOTAROOT": ("GETQUOTAROOT INBOX", "BAD", "OK", "OK"),
     "UNAUTHENTICATE": ("UNAUTHENTICATE", "BAD", "OK", "OK"),
@@ -52,12 +57,14 @@ MATRIX = {
     "STORE": ("STORE 1 +FLAGS (\\Flagged)", "BAD", "BAD", "OK"),
     "COPY": ("COPY 1 Sent", "BAD", "BAD", "OK"),
     "MOVE": ("MOVE 1 Sent", "BAD", "BAD", "OK"),
+    "REPLACE": ("REPLACE 1 Sent {3+}\r\nabc", "BAD", "BAD", "OK"),
     "UID EXPUNGE": ("UID EXPUNGE 1", "BAD", "BAD", "OK"),
     "UID SEARCH": ("UID SEARCH ALL", "BAD", "BAD", "OK"),
     "UID FETCH": ("UID FETCH 1 (FLAGS)", "BAD", "BAD", "OK"),
     "UID STORE": ("UID STORE 1 +FLAGS (\\Flagged)", "BAD", "BAD", "OK"),
     "UID COPY": ("UID COPY 1 Sent", "BAD", "BAD", "OK"),
     "UID MOVE": ("UID MOVE 1 Sent", "BAD", "BAD", "OK"),
+    "UID REPLACE": ("UID REPLACE 1 Sent {3+}\r\nabc", "BAD", "BAD", "OK"),
 }
 
 
@@ -138,8 +145,12 @@ ANY = ["IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "ENABLE"]
 AFTER = [
     "IDLE",
     "NAMESPACE",
+    "ACL",
+    "RIGHTS=kxte",
+    "LIST-MYRIGHTS",
     "UIDPLUS",
     "MOVE",
+    "REPLACE",
     "UNSELECT",
     "CHILDREN",
     "SPECIAL-USE",
@@ -151,6 +162,7 @@ AFTER = [
     "SEARCHRES",
     "WITHIN",
     "CONDSTORE",
+    "QRESYNC",
     "OBJECTID",
     "MULTIAPPEND",
     "QUOTA",
@@ -163,6 +175,9 @@ AFTER = [
     "THREAD=ORDEREDSUBJECT",
     "THREAD=REFERENCES",
     "ESORT",
+    "PARTIAL",
+    "UTF8=ACCEPT",
+    "UIDONLY",
     "UNAUTHENTICATE",
 ]
 
@@ -343,7 +358,7 @@ async def test_guesses_count_whatever_is_said_between_them(room: Room) -> None:
 async def test_enable_tells_what_it_turned_on(room: Room) -> None:
     client = await room.client(mailbox=None)
     reply = await client.command("ENABLE CONDSTORE X-NONSENSE QRESYNC")
-    assert [each.data for each in reply["ENABLED"]] == [(b"CONDSTORE",)]
+    assert [each.data for each in reply["ENABLED"]] == [(b"CONDSTORE", b"QRESYNC")]
     reply = await client.command("ENABLE X-NONSENSE")
     assert [each.data for each in reply["ENABLED"]] == [()]
     assert (await client.command("ENABLE")).kind == "BAD"

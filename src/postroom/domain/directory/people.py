@@ -10,6 +10,7 @@ from typing import Final
 from postroom.core.clock import Instant
 from postroom.core.errors import AlreadyExists, InUse, Malformed, NotAllowed, NotFound
 from postroom.core.ids import ACCOUNT, DOMAIN, external
+from postroom.core.plural import counted
 from postroom.core.settings import Role
 from postroom.domain.directory import tables
 from postroom.domain.directory.spelling import named_domain
@@ -20,6 +21,9 @@ from postroom.store.sql import Row, Tx
 # Kinds of credentials.
 PASSWORD: Final = "password"  # noqa: S105 - the name of a kind
 SCRAM: Final = "scram-sha-256"
+PERSON: Final = "person"
+PUBLIC: Final = "public"
+"""The kind of the account that owns a domain's public folders; nobody signs in as it."""
 GONE: Final = "gone"
 """The kind of an account that was deleted."""
 STATES: Final = ("active", "frozen", "disabled")
@@ -28,6 +32,7 @@ ALL: Final = (1 << 63) - 1
 # back keeps nobody from its name.
 _GONE: Final = "\x7f"
 _AT_ONCE: Final = Instant(0)
+_PUBLIC_KEY: Final = "\x7fpublic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +148,8 @@ def delete_domain(tx: Tx, name: str) -> Domain:
     found = lock_domain(tx, name)
     accounts, aliases = domain_use(tx, found)
     if accounts or aliases:
-        raise InUse(f"{found.name} still has {accounts} accounts and {aliases} aliases")
+        has = f"{counted(accounts, 'account')} and {counted(aliases, 'alias', 'aliases')}"
+        raise InUse(f"{found.name} still has {has}")
     if not tx.run(tables.DELETE_DOMAIN, id=found.id):
         vacated = f"{_GONE}{external(DOMAIN, found.id)} {found.name}"
         tx.run(tables.VACATE_DOMAIN, id=found.id, name=vacated)
@@ -239,6 +245,28 @@ def by_id(tx: Tx, account_id: int) -> Account:
     if row is None:
         raise NotFound("There is no such account")
     return _account(row)
+
+
+def by_ids(tx: Tx, ids: Iterable[int]) -> dict[int, Account]:
+    """Those of the accounts that are there, deleted ones among them."""
+    found = map(_account, tx.all(tables.ACCOUNTS_BY_ID, ids=list(ids)))
+    return {each.id: each for each in found}
+
+
+def find_public(tx: Tx, of: int) -> Account | None:
+    """The account that owns the public folders of a domain, if it has any."""
+    row = tx.one(tables.ACCOUNT_BY_KEY, domain=of, key=_PUBLIC_KEY)
+    return _account(row) if row is not None else None
+
+
+def make_public(tx: Tx, of: Domain, account: int, now: Instant) -> Account:
+    """`find_public`, or make it under the id `account`; the caller holds the domain's lock."""
+    found = find_public(tx, of.id)
+    if found is not None:
+        return found
+    tx.run(tables.INSERT_PRINCIPAL, id=account, name=of.name, role=str(Role.USER), now=now)
+    tx.run(tables.INSERT_PUBLIC, id=account, domain=of.id, key=_PUBLIC_KEY, now=now)
+    return by_id(tx, account)
 
 
 def accounts(tx: Tx, domain_name: str = "", limit: int = ALL) -> list[Account]:

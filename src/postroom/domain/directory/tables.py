@@ -124,9 +124,10 @@ ACCOUNT_BY_KEY = sql(f"""
     SELECT {_ACCOUNT} FROM {_JOINED} WHERE a.domain = :domain AND a.local_key = :key
 """)
 ACCOUNT_BY_ID = sql(f"SELECT {_ACCOUNT} FROM {_JOINED} WHERE a.id = :id")
+ACCOUNTS_BY_ID = sql(f"SELECT {_ACCOUNT} FROM {_JOINED} WHERE a.id IN {{ids}}")
 ACCOUNTS = sql(f"""
     SELECT {_ACCOUNT} FROM {_JOINED}
-    WHERE a.kind <> 'gone' AND (d.name = :domain OR :domain = '')
+    WHERE a.kind = 'person' AND (d.name = :domain OR :domain = '')
     ORDER BY d.name, a.local_key LIMIT :limit
 """)
 # What RCPT asks, in one statement: the account's id and whether it may receive.
@@ -142,6 +143,11 @@ INSERT_ACCOUNT = sql("""
     INSERT INTO account (id, kind, domain, local, local_key, modseq, floor_modseq, rights_epoch,
         next_uidvalidity, used_bytes, used_messages, created_at, erase_at)
     VALUES (:id, 'person', :domain, :local, :key, 1, 0, 1, 1, 0, 0, :now, 0)
+""")
+INSERT_PUBLIC = sql("""
+    INSERT INTO account (id, kind, domain, local, local_key, modseq, floor_modseq, rights_epoch,
+        next_uidvalidity, used_bytes, used_messages, created_at, erase_at)
+    VALUES (:id, 'public', :domain, '', :key, 1, 0, 1, 1, 0, 0, :now, 0)
 """)
 SET_STATE = sql("UPDATE principal SET state = :state, epoch = epoch + 1 WHERE id = :id")
 SET_ROLE = sql("UPDATE principal SET role = :role, epoch = epoch + 1 WHERE id = :id")

@@ -16,6 +16,7 @@ from postroom.core.errors import AlreadyExists, InUse, LimitReached, Malformed, 
 from postroom.domain.events import Type
 from postroom.domain.mailboxes import tables
 from postroom.domain.mailboxes.change import Change, begin
+from postroom.domain.mailboxes.shares import tables as shares
 from postroom.formats.folding import nfc
 from postroom.store.sql import Row, Tx
 
@@ -61,7 +62,8 @@ class Mailbox:
     changed_modseq: int
 
 
-def _mailbox(row: Row) -> Mailbox:
+def mailbox_of(row: Row) -> Mailbox:
+    """A row of the tables as a mailbox."""
     box, account, parent, name, role, subscribed, *rest = row
     return Mailbox(box, account, parent, name, role, bool(subscribed), *rest)
 
@@ -148,7 +150,7 @@ def split(path: str) -> list[str]:
 
 def tree(tx: Tx, account: int) -> Tree:
     """Every mailbox of the account, in one statement."""
-    return Tree(_mailbox(row) for row in tx.all(tables.TREE, account=account))
+    return Tree(mailbox_of(row) for row in tx.all(tables.TREE, account=account))
 
 
 def get(tx: Tx, box: int) -> Mailbox:
@@ -156,13 +158,13 @@ def get(tx: Tx, box: int) -> Mailbox:
     row = tx.one(tables.MAILBOX_ROW, id=box)
     if row is None:
         raise NotFound("No such mailbox")
-    return _mailbox(row)
+    return mailbox_of(row)
 
 
 def by_role(tx: Tx, account: int, role: str) -> Mailbox | None:
     """The mailbox with that special use, if the account has one."""
     row = tx.one(tables.BY_ROLE, account=account, role=role)
-    return _mailbox(row) if row is not None else None
+    return mailbox_of(row) if row is not None else None
 
 
 def create_first(tx: Tx, account: int, ids: Iterator[int], now: Instant, actor: int) -> None:
@@ -230,6 +232,9 @@ def _insert(
         uidvalidity=change.uidvalidity(now),
         modseq=change.modseq,
     )
+    if parent:
+        # Who may use a mailbox may use what is made below it.
+        tx.run(shares.INHERIT_RIGHTS, mailbox=box, parent=parent)
 
 
 def rename(

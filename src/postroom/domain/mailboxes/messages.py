@@ -241,6 +241,7 @@ class FlagChange:
     add: tuple[str, ...] = ()
     remove: tuple[str, ...] = ()
     replace: bool = False  # clear all that `add` does not name
+    only: int = -1  # the bits that may change, where not all may
 
 
 Groups = tuple[tuple[int, Sequence[int]], ...]
@@ -306,6 +307,7 @@ def change_flags(
     account, box_id = change.account, box.id
     add = bits.bits_for(tx, account, wanted.add)
     remove = ~add if wanted.replace else bits.known_bits(tx, account, wanted.remove)
+    add, remove = add & wanted.only, remove & wanted.only
     limit = change.modseq if unchanged_since is None else unchanged_since
     failed: tuple[int, ...] = ()
     if unchanged_since is not None:

@@ -103,6 +103,41 @@ def changes(tx: Tx, box: int, since: int) -> Changes:
     )
 
 
+def vanished(tx: Tx, mailbox: Mailbox, since: int) -> array.array[int] | None:
+    """The UIDs that were removed after `since`, ascending; None if that is not known any more,
+    since `since` lies below the account's floor. RFC 7162 §3.2.6."""
+    if since < account_state(tx, mailbox.account).floor_modseq:
+        return None
+    rows = tx.all(tables.VANISHED, account=mailbox.account, mailbox=mailbox.id, since=since)
+    return array.array("I", [row[0] for row in rows])
+
+
+def changed_spans(tx: Tx, mailbox: Mailbox, since: int) -> list[tuple[int, int]]:
+    """Ranges of UIDs, ascending and disjoint, outside of which nothing came or changed its flags
+    after `since`: at most one for 64 messages. `changed_in` reads what lies within."""
+    last = tx.one(tables.LAST_BEFORE, mailbox=mailbox.id, since=since)
+    newer = (last[0] if last is not None else 0) + 1
+    spans: list[tuple[int, int]] = []
+    for (block,) in tx.all(tables.CHANGED_BLOCKS, mailbox=mailbox.id, since=since):
+        first, end = block * tables.BLOCK, min((block + 1) * tables.BLOCK, newer) - 1
+        if first > end:
+            break
+        if spans and spans[-1][1] + 1 == first:
+            first = spans.pop()[0]
+        spans.append((first, end))
+    if newer < mailbox.uidnext:
+        spans.append((newer, mailbox.uidnext - 1))
+    return spans
+
+
+def changed_in(
+    tx: Tx, box: int, since: int, first: int, last: int, limit: int
+) -> list[tuple[int, int, int]]:
+    """(uid, flags, modseq) of what changed after `since` among the UIDs from `first` to `last`,
+    ascending, at most `limit`."""
+    return tx.all(tables.CHANGED_IN, mailbox=box, since=since, first=first, last=last, limit=limit)
+
+
 class Brief(NamedTuple):
     """A placement without what was parsed."""
 

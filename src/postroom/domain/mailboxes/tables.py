@@ -207,6 +207,7 @@ _MAILBOX = """id, account, parent, name, role, subscribed, uidvalidity, uidnext,
     unseen, deleted, size, created_modseq, changed_modseq"""
 TREE = sql(f"SELECT {_MAILBOX} FROM mailbox WHERE account = :account AND doomed = 0")
 MAILBOX_ROW = sql(f"SELECT {_MAILBOX} FROM mailbox WHERE id = :id AND doomed = 0")
+MAILBOXES_BY_ID = sql(f"SELECT {_MAILBOX} FROM mailbox WHERE id IN {{ids}} AND doomed = 0")
 MAILBOX_MODSEQ = sql("SELECT modseq FROM mailbox WHERE id = :id AND doomed = 0")
 BY_ROLE = sql(f"""
     SELECT {_MAILBOX} FROM mailbox WHERE account = :account AND role = :role AND doomed = 0
@@ -331,6 +332,19 @@ FLAGS_CHANGED = sql(f"""
     WHERE b.mailbox = :mailbox AND b.modseq > :since AND p.mailbox = :mailbox
         AND p.uid BETWEEN b.block * {BLOCK} AND b.block * {BLOCK} + {BLOCK - 1}
         AND p.changed_modseq > :since AND p.created_modseq <= :since
+""")
+# The same in pieces: where to look, then what is there.
+CHANGED_BLOCKS = sql("""
+    SELECT block FROM flag_block WHERE mailbox = :mailbox AND modseq > :since ORDER BY block
+""")
+LAST_BEFORE = sql("""
+    SELECT uid FROM placement WHERE mailbox = :mailbox AND created_modseq <= :since
+    ORDER BY uid DESC LIMIT 1
+""")
+CHANGED_IN = sql("""
+    SELECT uid, flags, changed_modseq FROM placement
+    WHERE mailbox = :mailbox AND uid BETWEEN :first AND :last AND changed_modseq > :since
+    ORDER BY uid LIMIT :limit
 """)
 VANISHED = sql("""
     SELECT key FROM tombstone
@@ -501,6 +515,22 @@ RECOVERABLE_ROWS = sql("""
     SELECT mailbox, uid, message, path, flags, received_at, until FROM recoverable
     WHERE account = :account ORDER BY until DESC, uid DESC LIMIT :limit
 """)
+RECOVERABLE_AFTER = sql("""
+    SELECT r.mailbox, r.uid, r.message, r.path, b.size FROM recoverable r
+    JOIN message m ON m.id = r.message JOIN blob b ON b.id = m.blob
+    WHERE r.account = :account AND r.until > :now AND (r.mailbox, r.uid) > (:mailbox, :uid)
+    ORDER BY r.mailbox, r.uid LIMIT :limit
+""")
+RECOVERABLE_PICKED = sql("""
+    SELECT r.uid, r.message, m.blob, b.size, r.flags, r.received_at FROM recoverable r
+    JOIN message m ON m.id = r.message JOIN blob b ON b.id = m.blob
+    WHERE r.account = :account AND r.mailbox = :mailbox AND r.uid IN {uids} AND r.until > :now
+    ORDER BY r.uid
+""")
+REMOVED_SINCE = sql("""
+    SELECT container, key FROM tombstone WHERE account = :account AND type = 1 AND at >= :since
+""")
+LIES_IN = sql("SELECT message FROM placement WHERE message IN {ids} AND mailbox = :mailbox")
 FORGET_MESSAGES = sql("""
     DELETE FROM message WHERE id IN {ids}
         AND NOT EXISTS (SELECT 1 FROM placement p WHERE p.message = message.id)
@@ -584,7 +614,7 @@ READ_BEFORE = sql("""
     ORDER BY uid LIMIT :limit
 """)
 
-# --- where a message lies, and checking ---------------------------------------------------------
+# --- where a message lies -----------------------------------------------------------------------
 
 WHEREABOUTS = sql("""
     SELECT p.message, p.mailbox, p.uid, p.flags, b.account FROM placement p
@@ -592,101 +622,4 @@ WHEREABOUTS = sql("""
 """)
 RECOVERABLE_OF = sql("""
     SELECT message, mailbox, uid, path, until FROM recoverable WHERE message IN {ids}
-""")
-MAILBOXES_AFTER = sql("""
-    SELECT id, account, uidnext, modseq, total, unseen, deleted, size FROM mailbox
-    WHERE id > :after ORDER BY id LIMIT :limit
-""")
-MAILBOX_TRUTH = sql("""
-    SELECT count(*), coalesce(sum(CASE WHEN (flags & 1) = 0 THEN 1 ELSE 0 END), 0),
-        coalesce(sum(CASE WHEN (flags & 8) <> 0 THEN 1 ELSE 0 END), 0), coalesce(sum(size), 0)
-    FROM placement WHERE mailbox = :mailbox
-""")
-# The highest UID and modseq that were ever given in a mailbox, as far as anything remembers.
-MAILBOX_HIGHEST = sql("""
-    SELECT coalesce(max(uid), 0), coalesce(max(modseq), 0) FROM (
-        SELECT max(uid) AS uid, max(changed_modseq) AS modseq FROM placement
-            WHERE mailbox = :mailbox
-        UNION ALL SELECT max(key), max(modseq) FROM tombstone
-            WHERE account = :account AND type = 1 AND container = :mailbox
-        UNION ALL SELECT max(uid), 0 FROM recoverable
-            WHERE account = :account AND mailbox = :mailbox) h
-""")
-CORRECT_MAILBOX = sql("""
-    UPDATE mailbox SET total = :total, unseen = :unseen, deleted = :deleted, size = :size,
-        uidnext = CASE WHEN uidnext > :last THEN uidnext ELSE :last + 1 END,
-        modseq = CASE WHEN modseq >= :modseq THEN modseq ELSE :modseq END
-    WHERE id = :id
-""")
-ADRIFT = sql("""
-    SELECT m.id FROM mailbox m WHERE m.id IN {ids} AND m.doomed = 0 AND m.parent <> 0
-        AND NOT EXISTS (SELECT 1 FROM mailbox p
-            WHERE p.id = m.parent AND p.id <> m.id AND p.account = m.account AND p.doomed = 0)
-""")
-ACCOUNTS_AFTER = sql("""
-    SELECT id, modseq, used_bytes, used_messages FROM account WHERE id > :after
-    ORDER BY id LIMIT :limit
-""")
-ACCOUNT_TRUTH = sql("""
-    SELECT coalesce(sum(size), 0), coalesce(sum(total), 0) FROM mailbox WHERE account = :account
-""")
-# The highest modseq that was ever given in an account, as far as its log remembers.
-ACCOUNT_HIGHEST = sql("""
-    SELECT max(modseq) FROM (
-        SELECT max(modseq) AS modseq FROM mailbox WHERE account = :account
-        UNION ALL SELECT max(changed_modseq) FROM mailbox WHERE account = :account
-        UNION ALL SELECT max(modseq) FROM tombstone WHERE account = :account
-        UNION ALL SELECT max(modseq) FROM type_state WHERE account = :account
-        UNION ALL SELECT floor_modseq FROM account WHERE id = :account) h
-""")
-CORRECT_ACCOUNT = sql("""
-    UPDATE account SET used_bytes = :octets, used_messages = :messages,
-        modseq = CASE WHEN modseq >= :modseq THEN modseq ELSE :modseq END
-    WHERE id = :id
-""")
-MESSAGES_AFTER = sql("""
-    SELECT m.id, m.account, m.blob, b.size, d.version, m.created_modseq
-    FROM message m LEFT JOIN blob b ON b.id = m.blob LEFT JOIN parsed d ON d.blob = m.blob
-    WHERE m.id > :after ORDER BY m.id LIMIT :limit
-""")
-ODD_PLACEMENTS = sql("""
-    SELECT p.mailbox, p.uid, p.message FROM placement p
-    LEFT JOIN message m ON m.id = p.message LEFT JOIN mailbox b ON b.id = p.mailbox
-    WHERE p.message IN {ids}
-        AND (m.id IS NULL OR b.id IS NULL OR m.blob <> p.blob OR m.account <> b.account)
-""")
-ODD_SIZES = sql("""
-    SELECT p.mailbox, p.uid FROM placement p JOIN blob b ON b.id = p.blob
-    WHERE p.message IN {ids} AND p.size <> b.size
-""")
-UNPLACED = sql("""
-    SELECT m.id FROM message m WHERE m.id IN {ids}
-        AND NOT EXISTS (SELECT 1 FROM placement p WHERE p.message = m.id)
-        AND NOT EXISTS (SELECT 1 FROM recoverable r WHERE r.message = m.id)
-""")
-
-# --- after a whole restore (domain.backup) ------------------------------------------------------
-
-RENUMBER_ACCOUNTS = sql("""
-    UPDATE account SET modseq = modseq + :modseqs, floor_modseq = modseq + :modseqs,
-        rights_epoch = rights_epoch + 1
-""")
-RENUMBER_MAILBOXES = sql("""
-    UPDATE mailbox SET uidnext = CASE WHEN uidnext < :most THEN uidnext + :uids ELSE uidnext END,
-        modseq = (SELECT a.modseq FROM account a WHERE a.id = mailbox.account),
-        changed_modseq = (SELECT a.modseq FROM account a WHERE a.id = mailbox.account)
-""")
-RENUMBER_TYPES = sql("""
-    UPDATE type_state SET modseq = (SELECT a.modseq FROM account a WHERE a.id = type_state.account)
-""")
-RENUMBER_PLACEMENTS = sql("""
-    UPDATE placement SET changed_modseq =
-        (SELECT b.modseq FROM mailbox b WHERE b.id = placement.mailbox)
-    WHERE mailbox IN {ids}
-""")
-RENUMBER_BLOCKS = sql(f"""
-    INSERT INTO flag_block (mailbox, block, modseq)
-    SELECT p.mailbox, p.uid / {BLOCK}, max(p.changed_modseq) FROM placement p
-    WHERE p.mailbox IN {{ids}} GROUP BY p.mailbox, p.uid / {BLOCK}
-    ON CONFLICT (mailbox, block) DO UPDATE SET modseq = excluded.modseq
 """)

@@ -20,8 +20,12 @@ ANY: Final = (
 SIGNED_IN: Final = (
     "IDLE",  # RFC 2177
     "NAMESPACE",  # RFC 2342
+    "ACL",  # RFC 4314
+    "RIGHTS=kxte",  # RFC 4314 §2.1
+    "LIST-MYRIGHTS",  # RFC 8440
     "UIDPLUS",  # RFC 4315
     "MOVE",  # RFC 6851
+    "REPLACE",  # RFC 8508
     "UNSELECT",  # RFC 3691
     "CHILDREN",  # RFC 3348
     "SPECIAL-USE",  # RFC 6154
@@ -33,6 +37,7 @@ SIGNED_IN: Final = (
     "SEARCHRES",  # RFC 5182
     "WITHIN",  # RFC 5032
     "CONDSTORE",  # RFC 7162
+    "QRESYNC",  # RFC 7162 §3.2
     "OBJECTID",  # RFC 8474
     "MULTIAPPEND",  # RFC 3502
     "QUOTA",  # RFC 9208
@@ -45,6 +50,9 @@ SIGNED_IN: Final = (
     "THREAD=ORDEREDSUBJECT",  # RFC 5256
     "THREAD=REFERENCES",  # RFC 5256
     "ESORT",  # RFC 5267 §3
+    "PARTIAL",  # RFC 9394
+    "UTF8=ACCEPT",  # RFC 6855
+    "UIDONLY",  # RFC 9586
     "UNAUTHENTICATE",  # RFC 8437
 )
 

@@ -22,7 +22,7 @@ from postroom.domain.mailboxes import reading
 from postroom.formats import headers, mime
 from postroom.formats.bodystructure import body as body_without_extension
 from postroom.formats.layout import Layout, What
-from postroom.protocols.imap.session import Output, Selected, Session
+from postroom.protocols.imap.session import Output, Selected, Session, fetch_head
 from postroom.protocols.imap.view import Neighbours
 from postroom.store.blobs import Blobs
 from postroom.store.sql import Tx
@@ -138,6 +138,7 @@ class Plan:
     still_items: bytes  # their template
     line: bytes  # of such a response: number, what the view answers, the text of the others
     whole: bytes  # the same with a value for each of the others
+    by_uid: bool  # responses are UIDFETCH, and start with the UID: RFC 9586
 
     @property
     def needs_parse(self) -> bool:
@@ -156,15 +157,15 @@ class Plan:
 
 
 @lru_cache(maxsize=512)
-def planned(asked: tuple[FetchItem, ...], *, uid: bool, modseq: bool) -> Plan:
+def planned(asked: tuple[FetchItem, ...], *, uid: bool, modseq: bool, by_uid: bool = False) -> Plan:
     """Decide once how the items are answered. Raises BadSyntax for BINARY.
 
-    `uid`: it is UID FETCH; `modseq`: CHANGEDSINCE was given.
+    `uid`: it is UID FETCH; `modseq`: CHANGEDSINCE was given; `by_uid`: UIDONLY was enabled.
     """
     items = list(asked)
     if any(_is_binary(item) for item in items):
         raise BadSyntax("BINARY is not offered")  # RFC 3516
-    if uid and FetchAttribute.UID not in items:
+    if uid and not by_uid and FetchAttribute.UID not in items:
         items.insert(0, FetchAttribute.UID)  # RFC 3501 §6.4.8
     if modseq and FetchAttribute.MODSEQ not in items:
         items.append(FetchAttribute.MODSEQ)  # RFC 7162 §3.1.4.1
@@ -184,13 +185,14 @@ def planned(asked: tuple[FetchItem, ...], *, uid: bool, modseq: bool) -> Plan:
         viewed=viewed if whole else None,
         still=still,
         still_items=still_items,
-        line=_line(head, b"%b" if still else b""),
-        whole=_line(head, still_items),
+        line=_line(by_uid, head, b"%b" if still else b""),
+        whole=_line(by_uid, head, still_items),
+        by_uid=by_uid,
     )
 
 
-def _line(*items: bytes) -> bytes:
-    return b"* %d FETCH (" + b" ".join(filter(None, items)) + b")\r\n"
+def _line(by_uid: bool, *items: bytes) -> bytes:
+    return fetch_head(by_uid) + b" ".join(filter(None, items)) + b")\r\n"
 
 
 def _body(item: FetchItem) -> Body:
@@ -230,7 +232,7 @@ def run_lines(asked: Plan, selected: Selected, run: Neighbours, still: Still) ->
     count = len(run.uids)
     assert asked.viewed is not None  # who asks has looked
     columns: list[Iterable[Any]] = [
-        range(run.first, run.first + count),
+        run.uids if asked.by_uid else range(run.first, run.first + count),
         *(
             run.uids if item is FetchAttribute.UID else selected.flags_of_run(run)
             for item in asked.viewed
@@ -289,8 +291,9 @@ class Rendering:
             return self.lines(here)
         source = Rows(columns, self.session.open, self.threads)
         made = [make(source) for make in self.plan.columns]
-        template = b"* %d FETCH (" + self.plan.items + b")\r\n"
-        return b"".join(map(template.__mod__, zip(numbers, *made, strict=True)))
+        template = fetch_head(self.plan.by_uid) + self.plan.items + b")\r\n"
+        shown = columns[_UID] if self.plan.by_uid else numbers
+        return b"".join(map(template.__mod__, zip(shown, *made, strict=True)))
 
     async def write_content(self, rows: Sequence[Row], seen: frozenset[int]) -> None:
         """The responses of messages whose content is asked for, one after the other.
@@ -316,7 +319,9 @@ class Rendering:
             if held and octets + size > SLICE:
                 await self._write_small(held)
                 held, octets = [], 0
-            message = _Message(number, row, self._told(row, seen), parts)
+            shown = row[_UID] if self.plan.by_uid else number
+            head = fetch_head(self.plan.by_uid) % shown + self._told(row, seen)
+            message = _Message(head, row, parts)
             if size > SLICE or any(part.body.wanted is None for part in parts):
                 await self._write_small(held)
                 held, octets = [], 0
@@ -340,7 +345,7 @@ class Rendering:
         written: list[bytes] = []
         at = 0
         for message in messages:
-            pieces = [b"* %d FETCH (" % message.number + message.told]
+            pieces = [message.head]
             failure: MailError | None = None
             for part in message.parts:
                 content: bytes | MailError = b""
@@ -371,7 +376,7 @@ class Rendering:
         """A message that is streamed, or whose structure is made anew."""
         session, row = self.session, message.row
         response = Response(session.output)
-        response.add(b"* %d FETCH (" % message.number + message.told)
+        response.add(message.head)
         separator = b""
         try:
             for part in message.parts:
@@ -412,6 +417,9 @@ class Rendering:
             values = tuple([next(iter(make(source))) for make in self.plan.columns])
             told = self.plan.items % values + b" "
         if row[_UID] in seen:
+            named = self.session.qresync or self.session.rev2
+            if named and not self.plan.by_uid and FetchAttribute.UID not in asked:
+                told += b"UID %d " % row[_UID]  # RFC 7162 §3.2.4, RFC 9051 §7.5.2
             if FetchAttribute.FLAGS not in asked:
                 told += b"FLAGS %b " % self.session.open.flags_of(row[_FLAGS], row[_UID])
             if self.session.condstore and FetchAttribute.MODSEQ not in asked:
@@ -478,9 +486,8 @@ def _part(body: Body, row: Row) -> _Part:
 class _Message(NamedTuple):
     """A response that waits for its content."""
 
-    number: int
+    head: bytes  # its beginning, and the items that need none, each with a space after it
     row: Row
-    told: bytes  # the items that need none, each with a space after it
     parts: list[_Part]
 
 

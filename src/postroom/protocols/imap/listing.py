@@ -11,6 +11,7 @@ from typing import Final
 
 from postroom.core.errors import LimitReached
 from postroom.domain.mailboxes.folders import DEPTH, INBOX, SEPARATOR, Mailbox, Tree
+from postroom.domain.mailboxes.sharing import is_level
 from postroom.formats.folding import nfc
 from postroom.wire.imap import List, ListReturn, ListSelect, Lsub
 
@@ -173,6 +174,8 @@ def _meets(box: Mailbox, select: frozenset[ListSelect]) -> bool:
 
 def _attributes(tree: Tree, name: Named, *, subscribed: bool) -> tuple[bytes, ...]:
     """RFC 3501 §7.2.2; children (RFC 3348) and special uses (RFC 6154 §2) are always told."""
+    if is_level(name.mailbox):
+        return (b"\\NonExistent", b"\\Noselect", b"\\HasChildren")  # RFC 5258 §3
     found = [b"\\HasChildren" if tree.children(name.mailbox.id) else b"\\HasNoChildren"]
     if name.depth >= DEPTH:
         found.append(b"\\Noinferiors")

@@ -7,6 +7,8 @@ from typing import Final
 from postroom.access import NotOffered
 from postroom.core import errors
 from postroom.core.errors import MailError
+from postroom.domain.mailboxes.rights import MissingRight
+from postroom.protocols.imap.session import UidRequired
 from postroom.wire.imap import status_line
 
 BUSY: Final = status_line(None, "BYE", b"UNAVAILABLE", "Too many connections, try again later")
@@ -16,6 +18,7 @@ CODES: Final[dict[type[MailError], bytes]] = {
     errors.InUse: b"HASCHILDREN",  # RFC 9051 §7.1
     errors.NotFound: b"NONEXISTENT",
     errors.NotAllowed: b"CANNOT",
+    MissingRight: b"NOPERM",
     errors.OverQuota: b"OVERQUOTA",
     errors.LimitReached: b"LIMIT",
     errors.TooMany: b"LIMIT",
@@ -29,6 +32,7 @@ CODES: Final[dict[type[MailError], bytes]] = {
     errors.StoreFull: b"UNAVAILABLE",
     errors.ShuttingDown: b"UNAVAILABLE",
     errors.Corrupt: b"SERVERBUG",
+    UidRequired: b"UIDREQUIRED",  # RFC 9586 §3
 }
 
 

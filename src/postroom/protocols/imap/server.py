@@ -12,6 +12,7 @@ import structlog
 from postroom.core.errors import ConnectionLost, InDoubt, MailError, Malformed
 from postroom.core.ids import SESSION, external, internal, made_at
 from postroom.domain.events import Changed, Type
+from postroom.domain.mailboxes import rights
 from postroom.net.connection import Connection, Peer
 from postroom.net.sessions import Described
 from postroom.protocols.imap import replies
@@ -19,7 +20,7 @@ from postroom.protocols.imap.commands import anytime, signin
 from postroom.protocols.imap.commands.copy import NoTarget
 from postroom.protocols.imap.pace import Pace
 from postroom.protocols.imap.session import Session, Shared, State, Verb
-from postroom.protocols.imap.verbs import VERBS
+from postroom.protocols.imap.verbs import SELECTED, VERBS
 from postroom.wire.imap import (
     BEFORE_SIGN_IN,
     SIGNED_IN,
@@ -92,6 +93,7 @@ class ImapConnection:
         self._session = Session(shared, peer, external(SESSION, shared.ids.new()), self)
         self._session.signed_in = self._signed_in
         self._session.signed_out = self._signed_out
+        self._session.speaks_utf8 = self._speaks_utf8
         self._receiver = Receiver(Budget(BUDGET_BEFORE), BEFORE_SIGN_IN)
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
@@ -299,8 +301,11 @@ class ImapConnection:
             self._receiver.expect_line()
 
     async def _run(self, verb: Verb, command: Command) -> None:
-        if await self._session.still_welcome():
-            await verb.run(self._session, command)
+        session = self._session
+        if await session.still_welcome():
+            if session.selected is not None and verb.when == SELECTED:
+                rights.check(session.selected.rights, verb.needs)
+            await verb.run(session, command)
         else:
             self._show_out()
 
@@ -418,8 +423,12 @@ class ImapConnection:
         self._receiver.expect_line()
         self._idle_until = asyncio.get_running_loop().time() + IDLE_SECONDS
         bus = self._shared.bus
+        session = self._session
+        owners = {session.account}
+        if session.selected is not None:
+            owners.add(session.selected.mailbox.account)
         self._unwatch = (
-            bus.watch(self._session.account, self._hint),
+            *(bus.watch(owner, self._hint) for owner in owners),
             bus.on_overflow(self._doubt),
         )
         self._hinted = True  # something may have come before we watched
@@ -467,8 +476,13 @@ class ImapConnection:
         """A stranger again, with a stranger's limits. RFC 8437 §2."""
         self._receiver.limits = BEFORE_SIGN_IN
         self._receiver.budget.limit = BUDGET_BEFORE
+        self._receiver.utf8 = False
         if self._connection is not None:
             self._connection.set_timeout(BEFORE_SIGN_IN_SECONDS)
+
+    def _speaks_utf8(self) -> None:
+        """From the next command on names are UTF-8. RFC 9051 §6.3.1, RFC 6855 §3."""
+        self._receiver.utf8 = True
 
     async def _upgrade(self, tag: bytes) -> None:
         """STARTTLS: the tagged OK is written by the upgrade, so that nothing comes between."""

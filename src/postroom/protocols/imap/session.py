@@ -6,8 +6,8 @@ import array
 import asyncio
 import ssl
 from bisect import bisect_left, bisect_right
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final, Protocol
 
@@ -19,12 +19,15 @@ from postroom.core.ids import Ids
 from postroom.core.settings import Chain
 from postroom.domain.directory import people
 from postroom.domain.events import Changed
-from postroom.domain.mailboxes import folders, reading
+from postroom.domain.mailboxes import flags as bits
+from postroom.domain.mailboxes import reading, rights, sharing
 from postroom.domain.mailboxes.flags import Registry
 from postroom.domain.mailboxes.flags import registry as read_registry
 from postroom.domain.mailboxes.folders import Mailbox
 from postroom.domain.mailboxes.messages import Pick, Quota
 from postroom.domain.mailboxes.reading import Changes
+from postroom.domain.mailboxes.rights import Right
+from postroom.domain.mailboxes.sharing import Reached
 from postroom.domain.policy import Policy
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.settings import QuotaSettings, RetentionSettings
@@ -40,13 +43,15 @@ from postroom.wire.imap import (
     NeedLiteral,
     SequenceSet,
     flags,
+    mailbox_name,
     status_line,
     untagged,
 )
 
 DAY_MS: Final = 24 * 3600 * 1000
 LINES: Final = 500
-"""Untagged responses in one write, and between two looks at whether the peer reads."""
+"""Untagged responses in one write, and between two looks at whether the peer reads; ranges in one
+VANISHED."""
 
 
 class State(Enum):
@@ -114,11 +119,20 @@ class Selected:
     view: View
     registry: Registry
     read_only: bool
+    rights: Right = rights.ALL  # as of the command under way: RFC 4314
     recent: list[Range] = field(default_factory=list)  # UIDs that are \\Recent here
     own: set[int] = field(default_factory=set)  # modseqs of our own STOREs: told already
     result: Ranges = field(default_factory=Ranges)  # what `$` means: UIDs. RFC 5182
     saved_flags: dict[int, bytes] = field(default_factory=dict)
     saved_recent: dict[int, bytes] = field(default_factory=dict)
+
+    def permanent(self) -> tuple[str, ...]:
+        """The flags that this client can change for good. RFC 3501 §7.1, RFC 4314 §5.1.1."""
+        if self.read_only:
+            return ()
+        kept = tuple(name for name in self.registry.names if may_change(self.rights, name))
+        makes = self.rights & Right.WRITE and not self.registry.full
+        return (*kept, "\\*") if makes else kept
 
     def flags_of(self, bits: int, uid: int) -> bytes:
         """`(\\Seen …)` as this client sees it."""
@@ -181,6 +195,10 @@ class Session:
         self.identity: Identity | None = None
         self.selected: Selected | None = None
         self.condstore = False
+        self.qresync = False  # removals are told by UID: RFC 7162 §3.2.10
+        self.rev2 = False  # the client speaks IMAP4rev2: RFC 9051 §6.3.1
+        self.utf8_accept = False  # UTF8=ACCEPT was enabled: RFC 6855 §3
+        self.uidonly = False  # message numbers are not spoken of: RFC 9586 §3
         self.client: str = ""  # what ID said, for the log
         self.idling: bytes | None = None  # the tag of an IDLE under way
         self.sasl: tuple[bytes, Conversation] | None = None  # an AUTHENTICATE and its tag
@@ -191,6 +209,7 @@ class Session:
         self.bad = 0
         self.signed_in: Callable[[], None] = lambda: None
         self.signed_out: Callable[[], None] = lambda: None
+        self.speaks_utf8: Callable[[], None] = lambda: None
 
     # --- writing -----------------------------------------------------------------------------
 
@@ -202,15 +221,28 @@ class Session:
         self.output.write(status_line(tag, kind, code, text))
 
     async def finish(
-        self, command: Command, text: str, code: bytes | None = None, *, look: bool = True
+        self,
+        command: Command,
+        text: str,
+        code: bytes | None = None,
+        *,
+        look: bool = True,
+        highest: bool = False,
     ) -> None:
         """The end of a command that went well: what others did, then its tagged reply.
 
         Without `look`, what they had done when the command began: enough for one that was short
-        and changed nothing itself.
+        and changed nothing itself. With `highest`, a client that keeps up by modseq hears up to
+        which one it has been told everything: RFC 7162 §3.2.7.
         """
         await self.catch_up(expunge=self.may_expunge, look=look)
+        if highest and self.condstore and self.selected is not None:
+            code = b"HIGHESTMODSEQ %d" % self.selected.view.stamp
         self.tell(command.tag, "OK", text, code)
+
+    def name(self, path: str) -> bytes:
+        """A mailbox name as this client reads it. RFC 3501 §5.1.3, RFC 9051 §5.1."""
+        return mailbox_name(path, self.rev2 or self.utf8_accept)
 
     # --- what it may do ------------------------------------------------------------------------
 
@@ -230,23 +262,28 @@ class Session:
         domain = self.identity.address.domain
         return self.shared.house.chain(self.peer.listener, domain, self.account)
 
-    def policy(self, tx: Tx) -> Policy:
-        return self.shared.house.policies.current(tx, self.chain())
+    def policy(self, tx: Tx, owner: int | None = None) -> Policy:
+        """What applies to this session, or to what another account owns."""
+        house = self.shared.house
+        if owner is None or owner == self.account:
+            return house.policies.current(tx, self.chain())
+        domain = people.by_id(tx, owner).domain
+        return house.policies.current(tx, house.chain(self.peer.listener, domain, owner))
 
-    async def quota(self) -> Quota:
-        """What the account may hold."""
-        policy = await self.shared.house.mail.read(self.policy)
+    async def quota(self, owner: int | None = None) -> Quota:
+        """What the account may hold, or the owner of a mailbox that is written to."""
+        policy = await self.shared.house.mail.read(self.policy, owner)
         held = policy.of(QuotaSettings)
         return Quota(held.octets, held.messages)
 
-    async def retention(self) -> int:
+    async def retention(self, owner: int | None = None) -> int:
         """How long what is expunged can be brought back, in milliseconds."""
-        policy = await self.shared.house.mail.read(self.policy)
+        policy = await self.shared.house.mail.read(self.policy, owner)
         return policy.of(RetentionSettings).deleted_days * DAY_MS
 
     async def still_welcome(self) -> bool:
         """Rights may have changed since the sign-in: one point read, and in the same snapshot the
-        modseq of the open mailbox."""
+        modseq of the open mailbox, and what may be done in it if it is another's."""
         if self.identity is None:
             return True
         try:
@@ -258,7 +295,9 @@ class Session:
     def _look(self, tx: Tx) -> tuple[int, str]:
         self.looked = None
         if self.selected is not None:
-            self.looked = reading.modseq(tx, self.selected.mailbox.id)
+            box = self.selected.mailbox
+            self.looked = reading.modseq(tx, box.id)
+            self.selected.rights = rights.of(tx, self.account, box)
         return people.epoch(tx, self.actor)
 
     # --- keeping up ----------------------------------------------------------------------------
@@ -278,6 +317,8 @@ class Session:
         selected = self.selected
         if selected is None or (not look and self.up_to_date):
             return
+        if not selected.rights & Right.READ:
+            return  # it was taken away: nothing of the mailbox is told any more
         mail = self.shared.house.mail
         try:
             changes, registry = await mail.read(self._changes, selected)
@@ -299,11 +340,16 @@ class Session:
         selected.forget_names()
         self.write(untagged(b"FLAGS", flags(registry.names)))
         if not selected.read_only:
-            permanent = registry.names if registry.full else (*registry.names, "\\*")
-            self.tell(None, "OK", "These are kept", b"PERMANENTFLAGS " + flags(permanent))
+            told = b"PERMANENTFLAGS " + flags(selected.permanent())
+            self.tell(None, "OK", "These are kept", told)
 
     def _changes(self, tx: Tx, selected: Selected) -> tuple[Changes, Registry]:
-        found = reading.changes(tx, selected.mailbox.id, selected.view.stamp)
+        box, stamp = selected.mailbox, selected.view.stamp
+        found = reading.changes(tx, box.id, stamp)
+        if found.mailbox.modseq > stamp and _forgotten(tx, box.account, stamp):
+            there = reading.uids(tx, box.id)
+            gone = sorted(set(selected.view.all_uids()).difference(there))
+            found = replace(found, vanished=tuple(gone))
         registry = selected.registry
         if found.flags:
             registry = read_registry(tx, selected.mailbox.account)
@@ -329,12 +375,18 @@ class Session:
             known = self.shared.views.keep(self.viewed, view)
         selected.view, selected.mailbox = known, changes.mailbox
         own, selected.own = selected.own, set()
-        # From the last to the first: each number means what it meant before. RFC 3501 §7.4.1.
-        await self.write_lines([b"* %d EXPUNGE\r\n" % number for number in reversed(gone)])
+        if self.qresync or self.uidonly:
+            # What came and went between two looks was never counted: RFC 7162 §3.2.10.2.
+            await self.tell_vanished(Ranges([uid for uid in changes.vanished if old.number(uid)]))
+        else:
+            # From the last to the first: each number means what it meant before. RFC 3501 §7.4.1.
+            await self.write_lines([b"* %d EXPUNGE\r\n" % number for number in reversed(gone)])
         if added:
-            await self._claim_recent(selected, added)
+            if not self.rev2:  # it knows nothing of \\Recent: RFC 9051 Appendix E
+                await self._claim_recent(selected, added)
             self.write(b"* %d EXISTS\r\n" % selected.view.size)
-            self.write(b"* %d RECENT\r\n" % selected.recent_count())
+            if not self.rev2:
+                self.write(b"* %d RECENT\r\n" % selected.recent_count())
         await self.write_lines(
             [
                 self.flags_line(selected, uid, bits, modseq)
@@ -350,6 +402,22 @@ class Session:
             await self.output.drain()
             if len(lines) > LINES:
                 await asyncio.sleep(0)
+
+    async def tell_vanished(self, ranges: Iterable[Range], *, earlier: bool = False) -> None:
+        """Write which UIDs vanished, in responses of bounded size. RFC 7162 §3.2.10."""
+        head = b"* VANISHED (EARLIER) " if earlier else b"* VANISHED "
+        pace = Pace(self.shared.clock)
+        held: list[bytes] = []
+        for lo, hi in ranges:
+            held.append(b"%d:%d" % (lo, hi) if lo < hi else b"%d" % lo)
+            if len(held) == LINES or pace.over:
+                self.write(head + b",".join(held) + b"\r\n")
+                held.clear()
+                await self.output.drain()
+                if pace.over:
+                    await pace.rest()
+        if held:
+            self.write(head + b",".join(held) + b"\r\n")
 
     def caught_up(
         self, selected: Selected, stamp: int, sets: Mapping[int, Sequence[int]] | None = None
@@ -406,8 +474,13 @@ class Session:
         if not number:
             return b""
         shown = selected.flags_of(bits, uid)
+        if self.uidonly:
+            more = b" MODSEQ (%d)" % modseq if self.condstore else b""
+            return b"* %d UIDFETCH (FLAGS %b%b)\r\n" % (uid, shown, more)  # RFC 9586 §3
         if self.condstore:
             return b"* %d FETCH (UID %d FLAGS %b MODSEQ (%d))\r\n" % (number, uid, shown, modseq)
+        if self.rev2:
+            return b"* %d FETCH (UID %d FLAGS %b)\r\n" % (number, uid, shown)  # RFC 9051 §7.5.2
         return b"* %d FETCH (FLAGS %b)\r\n" % (number, shown)
 
     # --- choosing messages -----------------------------------------------------------------------
@@ -418,6 +491,8 @@ class Session:
         Raises NoSuchMessage for a number that does not exist (RFC 3501 §6.4.8 makes that
         harmless for UIDs only).
         """
+        if not uid:
+            self.need_uids()
         view = self.open.view
         if messages.saved:
             return view.by_uid(self.open.result)  # what was removed since is not in it: RFC 5182
@@ -427,6 +502,11 @@ class Session:
         if found and found[-1][1] > view.size:
             raise NoSuchMessage
         return view.by_number(found)
+
+    def need_uids(self) -> None:
+        """A command that speaks of message numbers: raises UidRequired where they are no more."""
+        if self.uidonly:
+            raise UidRequired
 
     @property
     def open(self) -> Selected:
@@ -445,14 +525,45 @@ class Session:
         self.state = State.NOT_SIGNED_IN
         self.identity = None
         self.condstore = False
+        self.qresync = False
+        self.rev2 = False
+        self.utf8_accept = False
+        self.uidonly = False
         self.client = ""
         self.bad = 0
         self.signed_out()
 
-    async def find(self, path: str) -> Mailbox:
-        """The mailbox at a path; raises NotFound."""
-        boxes = await self.shared.house.mail.read(folders.tree, self.account)
-        return boxes.find(path)
+    async def find(self, path: str, needs: Right = Right.READ) -> Mailbox:
+        """The mailbox at a path, an own one or another's in which the account has those rights;
+        raises NotFound, MissingRight."""
+        return (await self.reach(path, needs)).mailbox
+
+    async def reach(self, path: str, needs: Right = Right.READ) -> Reached:
+        """`find`, with all rights that the account has there."""
+        found = await self.shared.house.mail.read(sharing.reach, self.account, path)
+        rights.check(found.rights, needs)
+        return found
+
+
+_OWN_RIGHT: Final = {"\\seen": Right.SEEN, "\\deleted": Right.DELETE_MESSAGES}
+_OWN_BITS: Final = bits.SEEN | bits.DELETED
+
+
+def may_change(held: Right, flag: str) -> bool:
+    """Whether somebody with these rights may set and clear a flag. RFC 4314 §4."""
+    return bool(held & _OWN_RIGHT.get(flag.lower(), Right.WRITE))
+
+
+def changeable(held: Right) -> int:
+    """The bits of all flags that may be set and cleared. RFC 4314 §4."""
+    found = -1 & ~_OWN_BITS if held & Right.WRITE else 0
+    found |= bits.SEEN if held & Right.SEEN else 0
+    return found | (bits.DELETED if held & Right.DELETE_MESSAGES else 0)
+
+
+def _forgotten(tx: Tx, account: int, stamp: int) -> bool:
+    """Of what was removed after `stamp`, something may not be known any more."""
+    return reading.account_state(tx, account).floor_modseq > stamp
 
 
 def _flag_sets(tx: Tx, box: int, first: int, last: int) -> tuple[int | None, list[tuple[int, int]]]:
@@ -463,6 +574,17 @@ class NoSuchMessage(Malformed):
     """A message number beyond the mailbox: BAD. RFC 3501 §9, seq-number."""
 
     sentence = "There is no such message"
+
+
+class UidRequired(Malformed):
+    """Message numbers after UIDONLY was enabled: BAD with its code. RFC 9586 §3."""
+
+    sentence = "Messages are named by UID alone"
+
+
+def fetch_head(by_uid: bool) -> bytes:
+    """A template of how a FETCH response begins, or a UIDFETCH. RFC 9586 §3."""
+    return b"* %d UIDFETCH (" if by_uid else b"* %d FETCH ("
 
 
 def picks(view: View, ranges: Sequence[Range], size: int) -> list[tuple[Range, Pick]]:
@@ -502,5 +624,6 @@ class Verb:
 
     run: Run
     when: frozenset[State]
+    needs: Right = Right.READ  # in the mailbox that is open, of commands that need one: RFC 4314
     expunge: bool = True  # may removals be told after it: not after FETCH, STORE, SEARCH
     sync: bool = True  # tell what others did before its tagged reply

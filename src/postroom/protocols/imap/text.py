@@ -133,8 +133,13 @@ def body_texts(raw: bytes) -> Iterator[Iterator[str]]:
     for part in root.walk():
         if part is not root and part.body > part.start:
             yield iter((header_text(raw, part.start, part.body),))
-        if part.type == b"text" and part.end > part.body:
+        if part.end > part.body and (part.type == b"text" or _is_report(part)):
             yield _pieces(raw, part)
+
+
+def _is_report(part: Part) -> bool:
+    """Such as message/delivery-status: text of which people remember a line. RFC 3464 §2."""
+    return part.type == b"message" and not part.is_message
 
 
 def _pieces(raw: bytes, part: Part) -> Iterator[str]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
+from postroom.domain.mailboxes.rights import NONE, Right
 from postroom.protocols.imap.commands import (
+    acl,
     anytime,
     append,
     copy,
     fetch,
     mailboxes,
     quota,
+    replace,
     search,
     selecting,
     signin,
@@ -24,6 +27,8 @@ ALWAYS: Final = frozenset({State.NOT_SIGNED_IN, State.SIGNED_IN, State.SELECTED}
 STRANGER: Final = frozenset({State.NOT_SIGNED_IN})
 SIGNED_IN: Final = frozenset({State.SIGNED_IN, State.SELECTED})
 SELECTED: Final = frozenset({State.SELECTED})
+# As COPY, STORE \\Deleted and EXPUNGE: RFC 6851 §4.4.
+MOVES: Final = Right.READ | Right.DELETE_MESSAGES | Right.EXPUNGE
 
 VERBS: Final = {
     # any state: RFC 3501 §6.1
@@ -49,28 +54,35 @@ VERBS: Final = {
     b"LSUB": Verb(mailboxes.lsub, SIGNED_IN),
     b"NAMESPACE": Verb(mailboxes.namespace, SIGNED_IN),  # RFC 2342
     b"STATUS": Verb(mailboxes.status, SIGNED_IN),
+    b"SETACL": Verb(acl.setacl, SIGNED_IN),  # RFC 4314
+    b"DELETEACL": Verb(acl.deleteacl, SIGNED_IN),
+    b"GETACL": Verb(acl.getacl, SIGNED_IN),
+    b"LISTRIGHTS": Verb(acl.listrights, SIGNED_IN),
+    b"MYRIGHTS": Verb(acl.myrights, SIGNED_IN),
     b"GETQUOTA": Verb(quota.getquota, SIGNED_IN),  # RFC 9208
     b"GETQUOTAROOT": Verb(quota.getquotaroot, SIGNED_IN),
     b"APPEND": Verb(append.append, SIGNED_IN),
     b"IDLE": Verb(anytime.idle, SIGNED_IN),  # RFC 2177
-    # selected: RFC 3501 §6.4
-    b"CHECK": Verb(anytime.noop, SELECTED),
-    b"CLOSE": Verb(selecting.close, SELECTED),
-    b"UNSELECT": Verb(selecting.unselect, SELECTED),  # RFC 3691
-    b"EXPUNGE": Verb(copy.expunge, SELECTED),
+    # selected: RFC 3501 §6.4; what each needs in that mailbox: RFC 4314 §4
+    b"CHECK": Verb(anytime.noop, SELECTED, needs=NONE),
+    b"CLOSE": Verb(selecting.close, SELECTED, needs=NONE),
+    b"UNSELECT": Verb(selecting.unselect, SELECTED, needs=NONE),  # RFC 3691
+    b"EXPUNGE": Verb(copy.expunge, SELECTED, needs=Right.READ | Right.EXPUNGE),
     b"SEARCH": Verb(search.search, SELECTED, expunge=False),
     b"FETCH": Verb(fetch.fetch, SELECTED, expunge=False),
     b"STORE": Verb(store.store, SELECTED, expunge=False),
     b"COPY": Verb(copy.copy, SELECTED),
-    b"MOVE": Verb(copy.move, SELECTED),  # RFC 6851
+    b"MOVE": Verb(copy.move, SELECTED, needs=MOVES),  # RFC 6851
+    b"REPLACE": Verb(replace.replace, SELECTED, needs=MOVES),  # RFC 8508
     b"SORT": Verb(sort.sort, SELECTED, expunge=False),  # RFC 5256
     b"THREAD": Verb(thread.thread, SELECTED, expunge=False),
-    b"UID EXPUNGE": Verb(copy.uid_expunge, SELECTED),  # RFC 4315
+    b"UID EXPUNGE": Verb(copy.uid_expunge, SELECTED, needs=Right.READ | Right.EXPUNGE),  # RFC 4315
     b"UID SEARCH": Verb(search.search, SELECTED),
     b"UID SORT": Verb(sort.sort, SELECTED),
     b"UID THREAD": Verb(thread.thread, SELECTED),
     b"UID FETCH": Verb(fetch.fetch, SELECTED),
     b"UID STORE": Verb(store.store, SELECTED),
     b"UID COPY": Verb(copy.copy, SELECTED),
-    b"UID MOVE": Verb(copy.move, SELECTED),
+    b"UID MOVE": Verb(copy.move, SELECTED, needs=MOVES),
+    b"UID REPLACE": Verb(replace.replace, SELECTED, needs=MOVES),
 }

@@ -220,6 +220,22 @@ class View:
                 found.append((first, last))
         return found
 
+    def absent(self, first: int, last: int) -> Iterator[Range]:
+        """The UIDs from `first` to `last` that are not here, as ranges."""
+        at = first
+        lo, hi = self.below(first) + 1, self.below(last + 1)
+        for run in self.runs(lo, hi) if lo <= hi else ():
+            uids = run.uids
+            if at == uids[0] and uids[-1] - uids[0] == len(uids) - 1:
+                at = uids[-1] + 1  # neighbours, as most are
+                continue
+            for uid in uids:
+                if at < uid:
+                    yield at, uid - 1
+                at = uid + 1
+        if at <= last:
+            yield at, last
+
     # --- flags -----------------------------------------------------------------------------------
 
     def unread(self, first: int, last: int) -> Range | None:

@@ -5,9 +5,9 @@ server's input, `commands` the arguments of each command, `render` its output,
 `ResponseReader` a client's input. Called by protocols.imap, by clients that collect mail, by
 tests and fuzzers. May import: core.
 
-RFC 3501, RFC 9051; RFC 7888 (literals), RFC 4959, RFC 2971, RFC 3502, RFC 3516, RFC 4315,
-RFC 4731, RFC 5032, RFC 5182, RFC 5256, RFC 5258, RFC 5819, RFC 6154, RFC 6851, RFC 7162,
-RFC 8438, RFC 8474, RFC 8514, RFC 8970, RFC 9208.
+RFC 3501, RFC 9051; RFC 7888 (literals), RFC 4959, RFC 2971, RFC 3502, RFC 3516, RFC 4314,
+RFC 4315, RFC 4731, RFC 5032, RFC 5182, RFC 5256, RFC 5258, RFC 5819, RFC 6154, RFC 6851, RFC 7162,
+RFC 8438, RFC 8474, RFC 8514, RFC 8970, RFC 9208, RFC 9394.
 
 One connection:
 
@@ -20,6 +20,15 @@ One connection:
 from __future__ import annotations
 
 from postroom.wire.imap.commands import GRAMMAR, Arguments
+from postroom.wire.imap.commands.acl import (
+    OneIdentifier,
+    OneMailbox,
+    RightsMode,
+    SetAcl,
+    parse_acl_mailbox,
+    parse_identifier,
+    parse_setacl,
+)
 from postroom.wire.imap.commands.append import (
     Append,
     AppendMessage,
@@ -76,6 +85,8 @@ from postroom.wire.imap.commands.messages import (
     parse_store,
     parse_uid_expunge,
 )
+from postroom.wire.imap.commands.partial import Partial, parse_partial
+from postroom.wire.imap.commands.replace import Replace, parse_replace
 from postroom.wire.imap.commands.search import (
     CHARSETS,
     All,
@@ -227,14 +238,19 @@ __all__ = [
     "Not",
     "Nothing",
     "Older",
+    "OneIdentifier",
+    "OneMailbox",
     "Or",
+    "Partial",
     "Piece",
     "QResync",
     "Receiver",
     "Rename",
+    "Replace",
     "Response",
     "ResponseLimits",
     "ResponseReader",
+    "RightsMode",
     "SaveDateSupported",
     "Search",
     "SearchKey",
@@ -243,6 +259,7 @@ __all__ = [
     "Select",
     "SequenceIn",
     "SequenceSet",
+    "SetAcl",
     "SetQuota",
     "Smaller",
     "Sort",
@@ -277,6 +294,7 @@ __all__ = [
     "merge",
     "nstring",
     "parenthesised",
+    "parse_acl_mailbox",
     "parse_append",
     "parse_append_more",
     "parse_authenticate",
@@ -288,13 +306,17 @@ __all__ = [
     "parse_getquota",
     "parse_getquotaroot",
     "parse_id",
+    "parse_identifier",
     "parse_list",
     "parse_login",
     "parse_lsub",
     "parse_nothing",
+    "parse_partial",
     "parse_rename",
+    "parse_replace",
     "parse_search",
     "parse_select",
+    "parse_setacl",
     "parse_setquota",
     "parse_sort",
     "parse_status",

@@ -1,14 +1,17 @@
 """APPEND: messages stream in, and all of them go into the mailbox by one unit.
 
-RFC 3501 §6.3.11; several messages: RFC 3502; APPENDUID: RFC 4315 §3.
+RFC 3501 §6.3.11; several messages: RFC 3502; APPENDUID: RFC 4315 §3. REPLACE streams in the same
+way, and its unit also takes the old message away: RFC 8508.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from postroom.core.clock import from_datetime
+from postroom.core.clock import Instant, from_datetime
 from postroom.core.errors import (
     LimitReached,
     MailError,
@@ -17,14 +20,18 @@ from postroom.core.errors import (
     NotFound,
     OverQuota,
 )
-from postroom.domain.mailboxes import messages, reading
+from postroom.domain.mailboxes import flags, messages, reading, rights
+from postroom.domain.mailboxes.change import begin_all
 from postroom.domain.mailboxes.folders import Mailbox
-from postroom.domain.mailboxes.messages import NewMessage, Quota
+from postroom.domain.mailboxes.messages import NewMessage, Pick, Quota, Stored
+from postroom.domain.mailboxes.rights import Right
+from postroom.domain.mailboxes.sharing import Reached
 from postroom.formats.parsed import Parsed, parse
 from postroom.protocols.imap.commands.copy import NoTarget
 from postroom.protocols.imap.replies import code_of
-from postroom.protocols.imap.session import Session
+from postroom.protocols.imap.session import Session, may_change
 from postroom.store.blobs import ROW_LIMIT, Form, NewBlob, Spool
+from postroom.store.sql import Tx
 from postroom.store.units import UNIT_ROWS
 from postroom.wire.imap import (
     AppendMessage,
@@ -44,20 +51,39 @@ MOST: Final = UNIT_ROWS // 8
 """Messages of one command: each is some eight rows, and all go into one unit."""
 
 
+class Gone(NotFound):
+    """The message to replace is not there, or not any more."""
+
+    sentence = "The message to replace is not there; nothing was stored"
+
+
+@dataclass(frozen=True, slots=True)
+class Replaced:
+    """The message of the open mailbox that goes when the new one comes. RFC 8508 §3."""
+
+    box: Mailbox
+    uid: int
+    octets: int
+    retention: int  # milliseconds for which it can be brought back
+    actor: int
+
+
 async def append(session: Session, command: Command) -> None:
     """The arguments before the first message; the server then feeds `session.appending`."""
     asked = parse_append(command.args)
-    said = _understood(asked.message)
+    said = understood(session, asked.message)
     try:
-        box = await session.find(asked.mailbox)
+        reached = await session.reach(asked.mailbox, Right.INSERT)
     except NotFound:
         raise NoTarget from None
-    session.appending = Appending(session, command, box, said, await session.quota())
+    quota = await session.quota(reached.mailbox.account)
+    session.appending = Appending(session, command, reached, said, quota)
 
 
-def _understood(said: AppendMessage) -> AppendMessage:
-    if said.utf8:
-        raise BadSyntax("UTF8 needs UTF8=ACCEPT, which is not offered")
+def understood(session: Session, said: AppendMessage) -> AppendMessage:
+    """What is said of a message, if this client may say it; raises BadSyntax."""
+    if said.utf8 and not session.utf8_accept:
+        raise BadSyntax("UTF8 needs UTF8=ACCEPT, which was not enabled")  # RFC 6855 §4
     return said
 
 
@@ -105,7 +131,9 @@ class Appending:
         "_failure",
         "_made",
         "_octets",
+        "_old",
         "_quota",
+        "_rights",
         "_said",
         "_session",
         "_spool",
@@ -113,14 +141,22 @@ class Appending:
     )
 
     def __init__(
-        self, session: Session, command: Command, box: Mailbox, said: AppendMessage, quota: Quota
+        self,
+        session: Session,
+        command: Command,
+        to: Reached,
+        said: AppendMessage,
+        quota: Quota,
+        old: Replaced | None = None,
     ) -> None:
         self.tag = command.tag
         self._session = session
         self._command = command
-        self._box = box
+        self._box = to.mailbox
+        self._rights = to.rights
         self._said = said
         self._quota = quota
+        self._old = old
         self._made: list[tuple[NewBlob, NewMessage]] = []
         self._octets = 0  # of those that are made
         self._spool: Spool | None = None
@@ -144,7 +180,9 @@ class Appending:
 
     async def _check(self, need: NeedLiteral) -> None:
         """Whether a message of this size may come; the unit checks the quota again."""
-        if need.binary:
+        if self._said.utf8 and not need.binary:
+            raise BadSyntax("UTF8 takes a binary literal")  # RFC 6855 §4
+        if need.binary and not self._said.utf8:
             raise BadSyntax("A binary literal needs BINARY, which is not offered")
         if not need.size:
             # Also how a client takes back an APPEND of several: RFC 3502 §6.3.11.
@@ -152,7 +190,9 @@ class Appending:
         if len(self._made) >= MOST:
             raise LimitReached("These are too many messages for one APPEND")
         mail, quota = self._session.shared.house.mail, self._quota
-        octets, count = await mail.read(reading.usage, self._session.account)
+        octets, count = await mail.read(reading.usage, self._box.account)
+        if self._old is not None and self._old.box.account == self._box.account:
+            octets, count = octets - self._old.octets, count - 1  # its room is free by then
         if quota.octets and octets + self._octets + need.size > quota.octets:
             raise OverQuota
         if quota.messages and count + len(self._made) >= quota.messages:
@@ -190,7 +230,11 @@ class Appending:
             size=blob.size,
             received_at=from_datetime(said.date) if said.date is not None else house.clock.now(),
             parsed=parsed,
-            flags=tuple(flag for flag in said.flags if flag.lower() != "\\recent"),
+            flags=tuple(
+                flag
+                for flag in said.flags
+                if flag.lower() != "\\recent" and may_change(self._rights, flag)
+            ),
         )
         self._made.append((blob, message))
         self._octets += blob.size
@@ -199,27 +243,38 @@ class Appending:
         """What follows a message: what is said of the next one, or the end of the command."""
         said = parse_append_more(args, self._said)
         if said is not None:
-            self._said = _understood(said)
+            if self._old is not None:
+                raise BadSyntax("REPLACE takes one message")  # RFC 8508 §5: no MULTIAPPEND
+            self._said = understood(self._session, said)
             return
         session = self._session
         house = session.shared.house
         try:
             write = house.mail.write if len(self._made) <= LIGHT else house.mail.write_much
             stored = await write(
-                messages.append,
+                _place,
                 session.account,
-                self._box.id,
+                self._box,
                 tuple(self._made),
                 self._quota,
                 house.clock.now(),
-                session.actor,
+                self._old,
             )
+        except Gone:
+            raise  # not the mailbox is missing: to make one would not help
         except NotFound:
             raise NoTarget from None
         session.appending = None
-        uids = compress([each.uid for each in stored])
-        code = b"APPENDUID %d %b" % (stored[0].uidvalidity, uids)
-        await session.finish(self._command, "Appended", code)
+        code = None
+        if self._rights & Right.READ:  # RFC 4315 §3: else it has no use for UIDs
+            uids = compress([each.uid for each in stored])
+            code = b"APPENDUID %d %b" % (stored[0].uidvalidity, uids)
+        if self._old is None:
+            await session.finish(self._command, "Appended", code)
+            return
+        if code is not None:
+            session.tell(None, "OK", "Replaced", code)  # before the EXPUNGE: RFC 8508 §3.3
+        await session.finish(self._command, "Replaced", highest=True)
 
     def abort(self) -> None:
         """The command comes to nothing."""
@@ -230,6 +285,42 @@ class Appending:
         if self._spool is not None:
             self._spool.drop()
             self._spool = None
+
+
+def _place(
+    tx: Tx,
+    viewer: int,
+    box: Mailbox,
+    made: Sequence[tuple[NewBlob, NewMessage]],
+    quota: Quota,
+    now: Instant,
+    old: Replaced | None,
+) -> list[Stored]:
+    """A message may stream in for minutes: the right to place it is what it is now."""
+    if old is not None:
+        begin_all(tx, (box.account, old.box.account))  # both locks, in order
+        _remove(tx, viewer, old, now, within=old.box.id == box.id)
+    rights.check(rights.of(tx, viewer, box), Right.INSERT)
+    return messages.append(tx, box.account, box.id, made, quota, now, viewer)
+
+
+def _remove(tx: Tx, viewer: int, old: Replaced, now: Instant, *, within: bool) -> None:
+    """The message that is replaced goes first, so its room counts as free. Raises Gone.
+
+    A draft that a later one supersedes `within` its mailbox is not worth bringing back.
+    """
+    held = rights.of(tx, viewer, old.box)
+    if not held & Right.LOOKUP:
+        raise Gone
+    rights.check(held, Right.DELETE_MESSAGES | Right.EXPUNGE)
+    pick = Pick(old.uid, old.uid)
+    there = reading.brief(tx, old.box.id, pick)
+    if not there:
+        raise Gone
+    superseded = within and there[0].flags & flags.DRAFT
+    retention = 0 if superseded else old.retention
+    account = old.box.account
+    messages.expunge(tx, account, old.box.id, pick, now, old.actor, retention=retention)
 
 
 async def _parsed(spool: Spool) -> Parsed:

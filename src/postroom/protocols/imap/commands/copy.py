@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import array
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from postroom.core.clock import Instant
 from postroom.core.errors import MailError, NotAllowed, NotFound
-from postroom.domain.mailboxes import flags, messages, reading
+from postroom.domain.mailboxes import crossing, flags, messages, reading, rights
 from postroom.domain.mailboxes.change import begin
 from postroom.domain.mailboxes.folders import Mailbox
-from postroom.domain.mailboxes.messages import Copied, Pick
-from postroom.protocols.imap.session import Session, picks
+from postroom.domain.mailboxes.messages import Copied, FlagChange, Pick, Quota
+from postroom.domain.mailboxes.rights import Right
+from postroom.domain.mailboxes.sharing import Reached
+from postroom.protocols.imap.carrying import carry
+from postroom.protocols.imap.session import Session, changeable, picks
+from postroom.protocols.imap.view import Range
 from postroom.store.sql import Tx
 from postroom.store.units import UNIT_ROWS
 from postroom.wire.imap import Command, compress, parse_copy, parse_nothing, parse_uid_expunge
@@ -26,9 +30,9 @@ class NoTarget(NotFound):
     sentence = "Create that mailbox first"
 
 
-async def _target(session: Session, path: str) -> Mailbox:
+async def _target(session: Session, path: str) -> Reached:
     try:
-        return await session.find(path)
+        return await session.reach(path, Right.INSERT)
     except NotFound:
         raise NoTarget from None
 
@@ -37,29 +41,57 @@ async def copy(session: Session, command: Command) -> None:
     """RFC 3501 §6.4.7. All or none: a copy that fails is undone by the unit, or not begun."""
     uid = command.name.startswith(b"UID ")
     asked = parse_copy(command.args)
-    selected = session.open
     target = await _target(session, asked.mailbox)
     ranges = session.ranges(asked.messages, uid=uid)
-    house, quota = session.shared.house, await session.quota()
     done: list[Copied] = []
     try:
-        for _, pick in picks(selected.view, ranges, PIECE):
-            write = house.mail.write if pick.few else house.mail.write_much
-            copied = await write(
-                messages.copy,
-                selected.mailbox.account,
-                selected.mailbox.id,
-                target.id,
-                pick,
-                quota,
-                house.clock.now(),
-                session.actor,
-            )
-            done.append(copied)
+        async for copied in _copies(session, target, ranges, move=False):
+            done.append(copied)  # noqa: PERF401 - a comprehension that fails would forget them
     except MailError:
-        await _take_back(session, target, done)
+        await _take_back(session, target.mailbox, done)
         raise
-    await session.finish(command, "Copied", _copyuid(done))
+    await session.finish(command, "Copied", _copyuid(done, target))
+
+
+async def _copies(
+    session: Session, to: Reached, ranges: Sequence[Range], *, move: bool
+) -> AsyncIterator[Copied]:
+    """Place the chosen messages in another mailbox, or move them there: piece by piece."""
+    selected, house = session.open, session.shared.house
+    box, target = selected.mailbox, to.mailbox
+    quota = await session.quota(target.account)
+    if target.account != box.account:
+        for _, pick in picks(selected.view, ranges, crossing.MOST):
+            yield await carry(session, to, pick, quota, move=move)
+        return
+    for _, pick in picks(selected.view, ranges, PIECE):
+        write = house.mail.write if pick.few else house.mail.write_much
+        now = house.clock.now()
+        yield await write(_within, box, to, pick, quota, now, session.actor, move=move)
+
+
+def _within(
+    tx: Tx,
+    box: Mailbox,
+    to: Reached,
+    pick: Pick,
+    quota: Quota,
+    now: Instant,
+    actor: int,
+    *,
+    move: bool,
+) -> Copied:
+    """Between two mailboxes of one owner, in one unit; flags that the actor may not set there do
+    not come along. RFC 4314 §4."""
+    account, target = box.account, to.mailbox
+    if move:
+        done = messages.move(tx, account, box.id, target.id, pick, now, actor)
+    else:
+        done = messages.copy(tx, account, box.id, target.id, pick, quota, now, actor)
+    if done.target and to.rights != rights.ALL:
+        none = FlagChange(replace=True, only=~changeable(to.rights))
+        messages.set_flags(tx, account, target.id, Pick.of(done.target), none, now, actor)
+    return done
 
 
 async def _take_back(session: Session, target: Mailbox, done: list[Copied]) -> None:
@@ -86,31 +118,21 @@ async def move(session: Session, command: Command) -> None:
     if selected.read_only:
         raise NotAllowed("The mailbox is open for reading only")
     target = await _target(session, asked.mailbox)
-    if target.id == selected.mailbox.id:
+    if target.mailbox.id == selected.mailbox.id:
         raise NotAllowed("The messages are in that mailbox already")
     ranges = session.ranges(asked.messages, uid=uid)
-    house = session.shared.house
-    done = [
-        await (house.mail.write if pick.few else house.mail.write_much)(
-            messages.move,
-            selected.mailbox.account,
-            selected.mailbox.id,
-            target.id,
-            pick,
-            house.clock.now(),
-            session.actor,
-        )
-        for _, pick in picks(selected.view, ranges, PIECE)
-    ]
-    if code := _copyuid(done):
+    done = [copied async for copied in _copies(session, target, ranges, move=True)]
+    if code := _copyuid(done, target):
         # RFC 6851 §4.3: the code comes in an untagged OK, before the EXPUNGEs.
         session.tell(None, "OK", "Moved", code)
     session.may_expunge = True
-    await session.finish(command, "Moved")
+    await session.finish(command, "Moved", highest=any(each.source for each in done))
 
 
-def _copyuid(done: list[Copied]) -> bytes | None:
-    """RFC 4315 §3; none where nothing was copied."""
+def _copyuid(done: list[Copied], to: Reached) -> bytes | None:
+    """RFC 4315 §3; none where nothing was copied, or to where it cannot be read."""
+    if not to.rights & Right.READ:
+        return None
     source = array.array("I")
     target = array.array("I")
     for copied in done:
@@ -125,8 +147,8 @@ def _copyuid(done: list[Copied]) -> bytes | None:
 async def expunge(session: Session, command: Command) -> None:
     """RFC 3501 §6.4.3."""
     parse_nothing(command.args)
-    await expunge_deleted(session)
-    await session.finish(command, "Expunged")
+    removed = await expunge_deleted(session)
+    await session.finish(command, "Expunged", highest=removed)
 
 
 async def uid_expunge(session: Session, command: Command) -> None:
@@ -136,23 +158,25 @@ async def uid_expunge(session: Session, command: Command) -> None:
     chosen: set[int] = set()
     for lo, hi in session.ranges(asked.messages, uid=True):
         chosen.update(selected.view.uids(lo, hi))
-    await expunge_deleted(session, chosen)
-    await session.finish(command, "Expunged")
+    removed = await expunge_deleted(session, chosen)
+    await session.finish(command, "Expunged", highest=removed)
 
 
-async def expunge_deleted(session: Session, only: set[int] | None = None) -> None:
-    """Remove what is flagged \\Deleted in the open mailbox, or of it only some."""
+async def expunge_deleted(session: Session, only: set[int] | None = None) -> bool:
+    """Remove what is flagged \\Deleted in the open mailbox, or of it only some; returns whether
+    there was any."""
     selected = session.open
     if selected.read_only:
         raise NotAllowed("The mailbox is open for reading only")
     house, box = session.shared.house, selected.mailbox
-    retention = await session.retention()
+    retention = await session.retention(box.account)
     flagged = await house.mail.read(messages.flagged_deleted, box.id, messages.ALL)
     chosen = flagged if only is None else [uid for uid in flagged if uid in only]
     for piece in messages.pieces(chosen, PIECE):
         now = house.clock.now()
         write = house.mail.write if len(piece) <= messages.FEW else house.mail.write_much
         await write(_still_deleted, box, piece, now, session.actor, retention)
+    return bool(chosen)
 
 
 def _still_deleted(

@@ -1,4 +1,4 @@
-"""FETCH and UID FETCH. RFC 3501 §6.4.5, RFC 7162 §3.1.4.
+"""FETCH and UID FETCH. RFC 3501 §6.4.5, RFC 7162 §3.1.4, §3.2.6.
 
 What most clients ask for most often, flags and what was known at delivery, is answered from the
 view and from what is kept; all else from the store, a piece at a time.
@@ -18,6 +18,7 @@ from postroom.core.ids import BLOB, external
 from postroom.domain.mailboxes import flags as bits
 from postroom.domain.mailboxes import messages, reading
 from postroom.domain.mailboxes.messages import FlagChange, Pick
+from postroom.domain.mailboxes.rights import Right
 from postroom.formats.parsed import MAKER_VERSION, parse
 from postroom.protocols.imap import replies
 from postroom.protocols.imap.fetching import (
@@ -30,6 +31,13 @@ from postroom.protocols.imap.fetching import (
     still_texts,
 )
 from postroom.protocols.imap.pace import Pace
+from postroom.protocols.imap.resync import (
+    changed_rows,
+    changed_spans,
+    common,
+    known,
+    tell_vanished,
+)
 from postroom.protocols.imap.session import Session, State, picks
 from postroom.protocols.imap.view import Range
 from postroom.store.blobs import ROW_LIMIT
@@ -38,6 +46,7 @@ from postroom.wire.imap import (
     BadSyntax,
     Command,
     FetchAttribute,
+    Partial,
     parse_fetch,
     parse_uid_fetch,
 )
@@ -61,9 +70,10 @@ async def fetch(session: Session, command: Command) -> None:
     """Answer in pieces; the peer's reading sets the pace."""
     uid = command.name == b"UID FETCH"
     asked = parse_uid_fetch(command.args) if uid else parse_fetch(command.args)
-    if asked.vanished:
+    if asked.vanished and not session.qresync:
         raise BadSyntax("QRESYNC was not enabled")  # RFC 7162 §3.2.6
-    plan = planned(asked.items, uid=uid, modseq=asked.changed_since is not None)
+    since_given, by_uid = asked.changed_since is not None, session.uidonly
+    plan = planned(asked.items, uid=uid, modseq=since_given, by_uid=by_uid)
     if FetchAttribute.MODSEQ in plan.asked:
         session.condstore = True  # RFC 7162 §3.1: CONDSTORE enabling commands
     if plan.viewed is not None:
@@ -71,6 +81,12 @@ async def fetch(session: Session, command: Command) -> None:
         if session.state is State.LOGOUT:
             return
     ranges = session.ranges(asked.messages, uid=uid)
+    if asked.partial is not None:
+        ranges = _page(ranges, asked.partial)  # before CHANGEDSINCE: RFC 9394 §3.4
+    if asked.vanished and asked.changed_since is not None:
+        box, named = session.open.mailbox, asked.messages
+        within = list(session.open.result) if named.saved else known(box, named)
+        await tell_vanished(session, asked.changed_since, within)  # before any FETCH: §3.2.6
     if asked.changed_since is not None:
         ranges = await _changed(session, ranges, asked.changed_since)
     since = -1 if asked.changed_since is None else asked.changed_since
@@ -92,6 +108,19 @@ async def fetch(session: Session, command: Command) -> None:
         return
     short = len(ranges) == 1 and ranges[0][1] - ranges[0][0] < PIECE and not rendering.changed
     await session.finish(command, "Fetched", look=not short)
+
+
+def _page(ranges: Sequence[Range], partial: Partial) -> list[Range]:
+    """Of the chosen messages those in a page of them. RFC 9394 §3.3."""
+    wanted = partial.cut(sum(hi - lo + 1 for lo, hi in ranges))
+    found: list[Range] = []
+    before = 0
+    for lo, hi in ranges:
+        first, last = lo + max(0, wanted.start - before), min(hi, lo + wanted.stop - before - 1)
+        if first <= last:
+            found.append((first, last))
+        before += hi - lo + 1
+    return found
 
 
 # --- from the view -----------------------------------------------------------------------------
@@ -203,30 +232,23 @@ async def _changed(session: Session, ranges: Sequence[Range], since: int) -> lis
     """Of the chosen messages those that changed after `since`: by the index of changes, so that
     a client which comes back pays for what happened and not for what it has. RFC 7162 §3.1.4.1.
     """
-    view, box = session.open.view, session.open.mailbox.id
-    changes = await session.shared.house.mail.read_much(reading.changes, box, since)
+    view = session.open.view
     found: list[Range] = []
-    chosen = iter(ranges)
-    lo, hi = next(chosen, (0, 0))
-    for uid, _, _ in changes.flags:
-        number = view.number(uid)
-        while lo and hi < number:
-            lo, hi = next(chosen, (0, 0))
-        if not lo:
-            break
-        if not lo <= number:
-            continue
-        if found and found[-1][1] + 1 == number:
-            found[-1] = (found[-1][0], number)
-        else:
-            found.append((number, number))
+    spans = await changed_spans(session, since)
+    for first, last in common(view.by_uid(spans), ranges):
+        async for rows in changed_rows(session, since, view.uid(first), view.uid(last)):
+            for number in filter(None, map(view.number, (row[0] for row in rows))):
+                if found and found[-1][1] + 1 == number:
+                    found[-1] = (found[-1][0], number)
+                else:
+                    found.append((number, number))
     return found
 
 
 async def _mark_seen(session: Session, asked: Plan, pick: Pick) -> frozenset[int]:
     """Reading a body without PEEK sets \\Seen; returns whose flags that changed."""
     selected = session.open
-    if selected.read_only or not asked.marks:
+    if selected.read_only or not asked.marks or not selected.rights & Right.SEEN:
         return frozenset()
     mail, box = session.shared.house.mail, selected.mailbox
     unseen = await mail.read(_unseen, box.id, pick)

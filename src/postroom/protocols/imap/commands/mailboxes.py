@@ -8,10 +8,14 @@ from typing import Final, NamedTuple
 from postroom.core.clock import Instant
 from postroom.core.errors import Malformed, NotAllowed
 from postroom.core.ids import MAILBOX, external
-from postroom.domain.mailboxes import folders, messages, reading
-from postroom.domain.mailboxes.folders import INBOX, SEPARATOR, Mailbox, Tree
+from postroom.domain.mailboxes import folders, messages, reading, sharing
+from postroom.domain.mailboxes.folders import INBOX, SEPARATOR, Mailbox
 from postroom.domain.mailboxes.messages import Pick
+from postroom.domain.mailboxes.rights import Right
+from postroom.domain.mailboxes.sharing import Sight
 from postroom.protocols.imap import listing
+from postroom.protocols.imap.announcing import announce, announce_gone, announce_written
+from postroom.protocols.imap.commands.acl import myrights_line
 from postroom.protocols.imap.listing import Listed, Named, Pattern
 from postroom.protocols.imap.pace import Pace
 from postroom.protocols.imap.session import Session
@@ -20,8 +24,8 @@ from postroom.store.units import UNIT_ROWS
 from postroom.wire.imap import (
     SIGNED_IN,
     Command,
+    ListReturn,
     StatusItem,
-    mailbox_name,
     parse_create,
     parse_delete,
     parse_list,
@@ -62,6 +66,7 @@ async def create(session: Session, command: Command) -> None:
             raise
         session.tell(command.tag, "NO", str(error), b"USEATTR")
         return
+    await announce_written(session, asked.mailbox.removesuffix(SEPARATOR))
     name = external(MAILBOX, box).encode("ascii")
     await session.finish(command, "Created", b"MAILBOXID (" + name + b")")
 
@@ -73,9 +78,7 @@ async def _make(session: Session, path: str, role: str = "") -> int:
     with_ids = _new_ids(session)
     now = house.clock.now()
     try:
-        return await house.mail.write(
-            _create, session.account, path, with_ids, now, session.actor, role
-        )
+        return await house.mail.write(_create, session.account, path, with_ids, now, role)
     except Malformed as error:
         raise BadName(str(error)) from None
 
@@ -85,22 +88,19 @@ def _new_ids(session: Session) -> list[int]:
     return [session.shared.ids.new() for _ in range(folders.DEPTH)]
 
 
-def _create(
-    tx: Tx, account: int, path: str, ids: Sequence[int], now: Instant, actor: int, role: str
-) -> int:
-    return folders.create(tx, account, path, iter(ids), now, actor, role=role)
+def _create(tx: Tx, account: int, path: str, ids: Sequence[int], now: Instant, role: str) -> int:
+    return sharing.create(tx, account, path, iter(ids), now, role=role)
 
 
 async def delete(session: Session, command: Command) -> None:
     """RFC 3501 §6.3.4. If the mailbox is the one that is open, it closes: RFC 9051 §7.1."""
     asked = parse_delete(command.args)
     house = session.shared.house
-    gone = await house.mail.write(
-        folders.delete, session.account, asked.mailbox, house.clock.now(), session.actor
-    )
+    gone = await house.mail.write(sharing.delete, session.account, asked.mailbox, house.clock.now())
     if session.selected is not None and session.selected.mailbox.id == gone.id:
         session.close_mailbox()
         session.tell(None, "OK", "That mailbox is closed", b"CLOSED")
+    announce_gone(session, asked.mailbox)
     await session.finish(command, "Deleted")
 
 
@@ -114,18 +114,15 @@ async def rename(session: Session, command: Command) -> None:
         house = session.shared.house
         ids, now = _new_ids(session), house.clock.now()
         try:
-            await house.mail.write(
-                _rename, session.account, asked.mailbox, to, ids, now, session.actor
-            )
+            await house.mail.write(_rename, session.account, asked.mailbox, to, ids, now)
         except Malformed as error:
             raise BadName(str(error)) from None
+        await announce(session, to, asked.mailbox)
     await session.finish(command, "Renamed")
 
 
-def _rename(
-    tx: Tx, account: int, old: str, new: str, ids: Sequence[int], now: Instant, actor: int
-) -> None:
-    folders.rename(tx, account, old, new, iter(ids), now, actor)
+def _rename(tx: Tx, account: int, old: str, new: str, ids: Sequence[int], now: Instant) -> None:
+    sharing.rename(tx, account, old, new, iter(ids), now)
 
 
 async def _empty_inbox(session: Session, to: str) -> None:
@@ -133,6 +130,8 @@ async def _empty_inbox(session: Session, to: str) -> None:
 
     The messages that are there now; each piece is one unit, so none is ever in both or in none.
     """
+    if sharing.is_beyond(to):
+        raise NotAllowed("A mailbox stays with its owner")
     house = session.shared.house
     inbox = await session.find(INBOX)
     target = await _make(session, to)
@@ -164,9 +163,7 @@ async def unsubscribe(session: Session, command: Command) -> None:
 async def _subscribe(session: Session, path: str, *, wanted: bool) -> None:
     house = session.shared.house
     now = house.clock.now()
-    await house.mail.write(
-        folders.subscribe, session.account, path, now, session.actor, wanted=wanted
-    )
+    await house.mail.write(sharing.subscribe, session.account, path, now, wanted=wanted)
 
 
 # --- listing --------------------------------------------------------------------------------------
@@ -181,15 +178,20 @@ async def list_(session: Session, command: Command) -> None:
         await session.finish(command, "The separator told")
         return
     wanted = listing.patterns(asked.reference, asked.patterns)
-    tree, names = await _named(session, wanted)
-    found = list(listing.list_answers(tree, names, asked))
-    counted = await _counted(session, [each.named.mailbox for each in found], asked.status)
+    sight, names = await _named(session, wanted)
+    found = list(listing.list_answers(sight.tree, names, asked))
+    boxes = [each.named.mailbox for each in found]
+    told_of = [box for box in boxes if sight.rights_in(box) & Right.READ]  # RFC 5819 §2
+    counted = await _counted(session, told_of, asked.status)
+    tells = {box.id for box in told_of} if asked.status else set()
 
     def lines(each: Listed) -> bytes:
-        told = _list_line(b"LIST", each)
-        if asked.status:
-            named = each.named
-            told += _status_line(named.path, named.mailbox, asked.status, counted)
+        told, named = _list_line(session, b"LIST", each), each.named
+        held = sight.rights_in(named.mailbox)
+        if ListReturn.MYRIGHTS in asked.returns and held:
+            told += myrights_line(session, named.path, held)  # RFC 8440 §3
+        if named.mailbox.id in tells:
+            told += _status_line(session, named.path, named.mailbox, asked.status, counted)
         return told
 
     await _write(session, found, lines)
@@ -200,22 +202,22 @@ async def lsub(session: Session, command: Command) -> None:
     """RFC 3501 §6.3.9."""
     asked = parse_lsub(command.args)
     wanted = listing.patterns(asked.reference, (asked.pattern,))
-    tree, names = await _named(session, wanted)
-    found = listing.lsub_answers(tree, names, asked)
-    await _write(session, found, lambda each: _list_line(b"LSUB", each))
+    sight, names = await _named(session, wanted)
+    found = listing.lsub_answers(sight.tree, names, asked)
+    await _write(session, found, lambda each: _list_line(session, b"LSUB", each))
     await session.finish(command, "Listed")
 
 
-async def _named(session: Session, wanted: Sequence[Pattern]) -> tuple[Tree, list[Named]]:
-    """The account's mailboxes, and those of them that a pattern matches."""
-    tree = await session.shared.house.mail.read(folders.tree, session.account)
+async def _named(session: Session, wanted: Sequence[Pattern]) -> tuple[Sight, list[Named]]:
+    """The mailboxes that the account sees, and those of them that a pattern matches."""
+    sight = await session.shared.house.mail.read(sharing.sight, session.account)
     pace = Pace(session.shared.clock)
     names: list[Named] = []
-    for name in listing.matching(tree, wanted):
+    for name in listing.matching(sight.tree, wanted):
         names.append(name)
         if pace.over:
             await pace.rest()
-    return tree, names
+    return sight, names
 
 
 async def _write(
@@ -233,18 +235,19 @@ async def _write(
     session.write(b"".join(held))
 
 
-def _list_line(kind: bytes, each: Listed) -> bytes:
+def _list_line(session: Session, kind: bytes, each: Listed) -> bytes:
     parts = [kind, b"(" + b" ".join(each.attributes) + b")", _SEPARATOR]
-    parts.append(mailbox_name(each.named.path))
+    parts.append(session.name(each.named.path))
     if each.child_info:
         parts.append(b'("CHILDINFO" (' + b" ".join(each.child_info) + b"))")
     return untagged(*parts)
 
 
 async def namespace(session: Session, command: Command) -> None:
-    """RFC 2342 §5: one namespace, the user's own."""
+    """RFC 2342 §5: the user's own, other users', and the public ones."""
     parse_nothing(command.args)
-    session.write(untagged(b"NAMESPACE", b'(("" "/"))', b"NIL", b"NIL"))
+    others, public = (f'(("{prefix}" "/"))'.encode("ascii") for prefix in sharing.PREFIXES)
+    session.write(untagged(b"NAMESPACE", b'(("" "/"))', others, public))
     await session.finish(command, "Namespaces told")
 
 
@@ -257,7 +260,7 @@ async def status(session: Session, command: Command) -> None:
     _check(session, asked.items)
     box = await session.find(asked.mailbox)
     counted = await _counted(session, [box], asked.items)
-    session.write(_status_line(asked.mailbox, box, asked.items, counted))
+    session.write(_status_line(session, asked.mailbox, box, asked.items, counted))
     await session.finish(command, "Status told")
 
 
@@ -321,9 +324,11 @@ def _count(tx: Tx, floors: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     return [(box, reading.count_from(tx, box, floor)) for box, floor in floors]
 
 
-def _status_line(path: str, box: Mailbox, items: Sequence[StatusItem], counted: Counted) -> bytes:
+def _status_line(
+    session: Session, path: str, box: Mailbox, items: Sequence[StatusItem], counted: Counted
+) -> bytes:
     told = b" ".join(_status_items(box, items, counted))
-    return untagged(b"STATUS", mailbox_name(path), b"(" + told + b")")
+    return untagged(b"STATUS", session.name(path), b"(" + told + b")")
 
 
 def _status_items(box: Mailbox, items: Sequence[StatusItem], counted: Counted) -> Iterator[bytes]:

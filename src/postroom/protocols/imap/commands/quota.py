@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from postroom.core.errors import NotFound
-from postroom.domain.mailboxes import reading
+from postroom.domain.mailboxes import reading, sharing
 from postroom.domain.mailboxes.messages import Quota
 from postroom.protocols.imap.session import Session
 from postroom.wire.imap import (
     Command,
-    mailbox_name,
     parenthesised,
     parse_getquota,
     parse_getquotaroot,
@@ -39,11 +38,15 @@ async def getquota(session: Session, command: Command) -> None:
 
 
 async def getquotaroot(session: Session, command: Command) -> None:
-    """RFC 9208 §4.1.2: of a mailbox that could be made, too."""
+    """RFC 9208 §4.1.2: of a mailbox that could be made, too. What is another's counts towards a
+    root of his, which is not told."""
     asked = parse_getquotaroot(command.args)
     held = await session.quota()
-    name = mailbox_name(asked.mailbox)
-    if _limited(held):
+    name = session.name(asked.mailbox)
+    mine = True
+    if sharing.is_beyond(asked.mailbox):
+        mine = (await session.find(asked.mailbox)).account == session.account
+    if mine and _limited(held):
         session.write(untagged(b"QUOTAROOT", name, _NAME) + await _quota(session, held))
     else:
         session.write(untagged(b"QUOTAROOT", name))

@@ -1,13 +1,14 @@
 """SEARCH and UID SEARCH: narrow by what is cheap to know, read the rest. RFC 3501 §6.4.4.
 
-RETURN: RFC 4731; MODSEQ: RFC 7162 §3.1.5. Messages are looked at in pieces of bounded size: small
-reads run inline, header blocks and contents are read and decoded in a thread of the store.
+RETURN: RFC 4731, RFC 9394; MODSEQ: RFC 7162 §3.1.5. Messages are looked at in pieces of bounded
+size: small reads run inline, header blocks and contents are read and decoded in a thread of the
+store.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -38,9 +39,15 @@ from postroom.protocols.imap.view import Range, Ranges
 from postroom.store.blobs import Blobs
 from postroom.store.sql import Tx
 from postroom.wire.imap import (
+    And,
+    BadSyntax,
     Command,
+    Not,
+    Or,
+    Partial,
     SearchKey,
     SearchReturn,
+    SequenceIn,
     compress,
     parse_search,
     quoted_or_literal,
@@ -56,6 +63,7 @@ NUMBERS: Final = 4096
 """Numbers in one write of a long answer."""
 
 _MIN: Final = frozenset({SearchReturn.MIN})
+_ENDS: Final = frozenset({SearchReturn.MIN, SearchReturn.MAX})
 _SAVE: Final = frozenset({SearchReturn.SAVE})
 _log: Final = structlog.get_logger("postroom.imap")
 
@@ -64,22 +72,62 @@ async def search(session: Session, command: Command) -> None:
     """Answer with what matches in the mailbox as the client knows it."""
     uid = command.name.startswith(b"UID ")
     wanted = parse_search(command.args)
+    if wanted.charset_given and session.utf8_accept:
+        raise BadSyntax("All strings are UTF-8")  # RFC 6855 §3
+    if wanted.returns is None and session.rev2:
+        wanted = replace(wanted, returns=frozenset({SearchReturn.ALL}))  # RFC 9051 §6.4.4
+    heed_numbers(session, wanted.key, uid=uid)
     saves = wanted.returns is not None and SearchReturn.SAVE in wanted.returns
     with saving(session, saves):
-        hits = await find(session, wanted.key, uid=uid or saves, first=wanted.returns == _MIN)
+        enough = _enough(wanted.returns, wanted.partial)
+        hits = await find(session, wanted.key, uid=uid or saves, enough=enough)
     if saves and wanted.returns is not None:
-        save(session, hits.numbers, wanted.returns)
+        save(session, hits.numbers, wanted.returns, wanted.partial)
         if not uid:
             hits.numbers = await _numbered(session, hits.numbers)
     if wanted.returns is None:
         await tell(session, b"SEARCH", hits)
-    elif wanted.returns != _SAVE:  # RFC 5182 §2.1: SAVE alone tells nothing
-        session.write(await _extended(command.tag, hits, wanted.returns, uid=uid))
+    elif wanted.returns != _SAVE or wanted.partial:  # RFC 5182 §2.1: SAVE alone tells nothing
+        told = await _extended(command.tag, hits, wanted.returns, wanted.partial, uid=uid)
+        session.write(told)
     await session.finish(command, "Searched")
 
 
-async def find(session: Session, key: SearchKey, *, uid: bool, first: bool = False) -> Hits:
-    """What matches in the mailbox as the client knows it: everything, or at least the first."""
+def heed_numbers(session: Session, key: SearchKey, *, uid: bool) -> None:
+    """What message numbers mean for a search, in its question or its answer; raises UidRequired."""
+    numbers = _by_number(key)
+    if numbers or not uid:
+        session.need_uids()  # RFC 9586 §3.5, §3.8
+    if numbers:
+        session.may_expunge = False  # not by UID SEARCH either: RFC 7162 §3.2.10.2
+
+
+def _by_number(key: SearchKey) -> bool:
+    """Whether a search names messages by their numbers, which must keep their meaning."""
+    waiting = [key]
+    while waiting:
+        match waiting.pop():
+            case SequenceIn(messages) if not messages.saved:
+                return True
+            case And(keys) | Or(keys):
+                waiting += keys
+            case Not(inner):
+                waiting.append(inner)
+            case _:
+                pass
+    return False
+
+
+def _enough(returns: frozenset[SearchReturn] | None, partial: Partial | None) -> int:
+    """How many of the first that match answer the question; 0: it takes all."""
+    if partial is not None and not partial.from_end and returns is not None:
+        return partial.highest if returns <= _MIN | _SAVE else 0
+    return 1 if returns == _MIN and partial is None else 0
+
+
+async def find(session: Session, key: SearchKey, *, uid: bool, enough: int = 0) -> Hits:
+    """What matches in the mailbox as the client knows it: everything, or at least the first
+    `enough`."""
     selected = session.open
     mail = session.shared.house.mail
     # Other sessions may have set keywords that this one has not been told of.
@@ -91,7 +139,7 @@ async def find(session: Session, key: SearchKey, *, uid: bool, first: bool = Fal
         session.condstore = True  # RFC 7162 §3.1: a CONDSTORE enabling command
     if asked.subjects and asked.ranges:
         asked.ranges = await _with_subjects(session, asked.subjects, asked.ranges)
-    return await _hits(session, asked, uid=uid, first=first)
+    return await _hits(session, asked, uid=uid, enough=enough)
 
 
 # --- the saved result ---------------------------------------------------------------------------
@@ -111,19 +159,28 @@ def saving(session: Session, saves: bool) -> Iterator[None]:
         raise
 
 
-def save(session: Session, uids: Sequence[int], returns: frozenset[SearchReturn]) -> None:
-    """Keep a result, UIDs that are in the order of the answer, as `$`: the first and the last
-    alone where only those were asked for. RFC 5182 §2.4."""
-    session.open.result = Ranges(sorted(_told_of(uids, returns)))
+def save(
+    session: Session,
+    uids: Sequence[int],
+    returns: frozenset[SearchReturn],
+    partial: Partial | None = None,
+) -> None:
+    """Keep a result, UIDs that are in the order of the answer, as `$`: what the answer names, or
+    all of it. RFC 5182 §2.4, RFC 9394 §3.2."""
+    told = _told(len(uids), returns, partial)
+    session.open.result = Ranges(sorted(uids[place] for place in told))
 
 
-def _told_of(found: Sequence[int], returns: frozenset[SearchReturn]) -> Sequence[int]:
-    """Of what was found in order, that which MIN and MAX tell if nothing else is asked for."""
+def _told(count: int, returns: frozenset[SearchReturn], partial: Partial | None) -> Sequence[int]:
+    """The places, from 0 and each once, of the results that an answer is about: all, unless only
+    MIN, MAX or PARTIAL are asked for."""
     asked = returns - _SAVE
-    if not asked or asked - {SearchReturn.MIN, SearchReturn.MAX} or not found:
-        return found
-    first = {found[0]} if SearchReturn.MIN in asked else set()
-    return list(first | ({found[-1]} if SearchReturn.MAX in asked else set()))
+    if not count or asked - _ENDS or (not asked and partial is None):
+        return range(count)
+    page = partial.cut(count) if partial is not None else range(0)
+    ends = [0] if SearchReturn.MIN in asked else []
+    ends += [count - 1] if SearchReturn.MAX in asked else []
+    return list(dict.fromkeys([*ends, *page]))
 
 
 async def _numbered(session: Session, uids: Sequence[int]) -> list[int]:
@@ -194,8 +251,8 @@ class Hits:
     modseqs: list[int] | None = None
 
 
-async def _hits(session: Session, asked: Question, *, uid: bool, first: bool) -> Hits:
-    """Everything that matches; with `first`, at least the first."""
+async def _hits(session: Session, asked: Question, *, uid: bool, enough: int) -> Hits:
+    """Everything that matches, or at least the first `enough`."""
     if not asked.levels:
         return await _by_view(session, asked, uid=uid)
     view = session.open.view
@@ -206,7 +263,7 @@ async def _hits(session: Session, asked: Question, *, uid: bool, first: bool) ->
             hits.numbers.append(placed.uid if uid else view.number(placed.uid))
             if hits.modseqs is not None:
                 hits.modseqs.append(placed.modseq)
-        if (first and hits.numbers) or session.state is State.LOGOUT:
+        if 0 < enough <= len(hits.numbers) or session.state is State.LOGOUT:
             break
         await session.output.drain()  # raises if nobody waits for the answer any more
         await asyncio.sleep(0)
@@ -363,15 +420,30 @@ async def tell(session: Session, name: bytes, hits: Hits) -> None:
 
 
 async def _extended(
-    tag: bytes, hits: Hits, returns: frozenset[SearchReturn], *, uid: bool
+    tag: bytes,
+    hits: Hits,
+    returns: frozenset[SearchReturn],
+    partial: Partial | None,
+    *,
+    uid: bool,
 ) -> bytes:
     if len(hits.numbers) <= NUMBERS:
-        return esearch(tag, hits, returns, uid=uid)
-    return await asyncio.to_thread(esearch, tag, hits, returns, uid=uid)
+        return esearch(tag, hits, returns, partial, uid=uid)
+    return await asyncio.to_thread(esearch, tag, hits, returns, partial, uid=uid)
 
 
-def esearch(tag: bytes, hits: Hits, returns: frozenset[SearchReturn], *, uid: bool) -> bytes:
-    """The ESEARCH response. RFC 4731 §3.1; without matches only COUNT is told."""
+def esearch(
+    tag: bytes,
+    hits: Hits,
+    returns: frozenset[SearchReturn],
+    partial: Partial | None = None,
+    *,
+    uid: bool,
+    render: Callable[[Sequence[int]], bytes] = compress,
+) -> bytes:
+    """The ESEARCH response to SEARCH or SORT: MIN is the first in the order, ALL is in it, as
+    `render` writes it. Without matches only COUNT and PARTIAL are told. RFC 4731 §3.1, RFC 5267
+    §3.1, RFC 9394 §3.1."""
     numbers, modseqs = hits.numbers, hits.modseqs
     parts = [b"* ESEARCH (TAG " + quoted_or_literal(tag) + b")"]
     if uid:
@@ -382,18 +454,15 @@ def esearch(tag: bytes, hits: Hits, returns: frozenset[SearchReturn], *, uid: bo
         if SearchReturn.MAX in returns:
             parts.append(b"MAX %d" % numbers[-1])
         if SearchReturn.ALL in returns:
-            parts.append(b"ALL " + compress(numbers))
+            parts.append(b"ALL " + render(numbers))
     if SearchReturn.COUNT in returns:
         parts.append(b"COUNT %d" % len(numbers))
-    if modseqs:
-        parts.append(b"MODSEQ %d" % max(told_modseqs(modseqs, returns)))
+    if partial is not None:
+        page = partial.cut(len(numbers))
+        listed = render(numbers[page.start : page.stop]) or b"NIL"
+        parts.append(b"PARTIAL (" + partial.render() + b" " + listed + b")")
+    told = _told(len(numbers), returns, partial)
+    if modseqs and told:
+        # Of the messages that the answer is about: RFC 4731 §3.2.
+        parts.append(b"MODSEQ %d" % max(modseqs[place] for place in told))
     return b" ".join(parts) + b"\r\n"
-
-
-def told_modseqs(modseqs: list[int], returns: frozenset[SearchReturn]) -> list[int]:
-    """The modseqs of the messages that the answer is about. RFC 4731 §3.2."""
-    returns = returns - _SAVE
-    if returns and returns <= {SearchReturn.MIN, SearchReturn.MAX}:
-        first = modseqs[:1] if SearchReturn.MIN in returns else []
-        return first + (modseqs[-1:] if SearchReturn.MAX in returns else [])
-    return modseqs

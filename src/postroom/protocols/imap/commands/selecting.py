@@ -1,15 +1,19 @@
-"""SELECT, EXAMINE, CLOSE, UNSELECT. RFC 3501 §6.3.1, §6.3.2, §6.4.2, RFC 3691."""
+"""SELECT, EXAMINE, CLOSE, UNSELECT. RFC 3501 §6.3.1, §6.3.2, §6.4.2, RFC 3691, RFC 7162 §3.2.5."""
 
 from __future__ import annotations
 
 from typing import Final
 
+from postroom.core.errors import MailError
 from postroom.core.ids import MAILBOX, external
 from postroom.domain.mailboxes import folders, reading
 from postroom.domain.mailboxes.flags import Registry
 from postroom.domain.mailboxes.flags import registry as read_registry
 from postroom.domain.mailboxes.folders import Mailbox
+from postroom.domain.mailboxes.rights import Right
+from postroom.protocols.imap.announcing import announce
 from postroom.protocols.imap.commands.copy import expunge_deleted
+from postroom.protocols.imap.resync import resynchronise
 from postroom.protocols.imap.session import Selected, Session, State
 from postroom.protocols.imap.view import Of, View
 from postroom.store.sql import Tx
@@ -28,13 +32,17 @@ async def examine(session: Session, command: Command) -> None:
 
 async def _open(session: Session, command: Command, *, read_only: bool) -> None:
     asked = parse_select(command.args)
-    if asked.qresync is not None:
+    if asked.qresync is not None and not session.qresync:
         raise BadSyntax("QRESYNC was not enabled")  # RFC 7162 §3.2.5
+    if asked.qresync is not None and asked.qresync.sequence_match is not None:
+        session.need_uids()  # RFC 9586 §3
     if session.selected is not None:
         session.close_mailbox()  # even if this fails: RFC 3501 §6.3.1
         session.tell(None, "OK", "That mailbox is closed", b"CLOSED")  # RFC 7162 §3.2.11
     house, views = session.shared.house, session.shared.views
-    found = await session.find(asked.mailbox)
+    reached = await session.reach(asked.mailbox)
+    found = reached.mailbox
+    read_only = read_only or not reached.rights & CHANGES
     viewed = Of(found.id, session.actor)
     known = views.get(viewed)
     read = house.mail.read
@@ -42,9 +50,9 @@ async def _open(session: Session, command: Command, *, read_only: bool) -> None:
         read = house.mail.read_much
     mailbox, view, registry, first_unseen = await read(_read, found.id, known)
     view = views.keep(viewed, view)
-    selected = Selected(mailbox, view, registry, read_only)
+    selected = Selected(mailbox, view, registry, read_only, reached.rights)
     floor = await house.state.read(reading.recent_floor, mailbox.id)
-    if floor < mailbox.uidnext:
+    if floor < mailbox.uidnext and not session.rev2:
         selected.recent.append((floor, mailbox.uidnext - 1))
         if not read_only:
             house.state.note(reading.raise_recent, mailbox.id, mailbox.uidnext)
@@ -53,9 +61,19 @@ async def _open(session: Session, command: Command, *, read_only: bool) -> None:
     session.selected = selected
     session.state = State.SELECTED
     _tell(session, selected, first_unseen)
+    try:
+        await announce(session, asked.mailbox, asked.mailbox)
+        if asked.qresync is not None and asked.qresync.uidvalidity == mailbox.uidvalidity:
+            await resynchronise(session, asked.qresync)
+    except MailError:
+        session.close_mailbox()  # NO means that nothing is open
+        raise
     word, mode = ("Examined", b"READ-ONLY") if read_only else ("Selected", b"READ-WRITE")
     session.tell(command.tag, "OK", f"{word} {asked.mailbox}", mode)
 
+
+# Without any of these a mailbox opens for reading only. RFC 4314 §5.2.
+CHANGES: Final = Right.SEEN | Right.WRITE | Right.INSERT | Right.DELETE_MESSAGES | Right.EXPUNGE
 
 MANY: Final = 10_000
 """Messages whose UIDs and flags are read on the loop. Of more, the UIDs are read in a thread, and
@@ -76,15 +94,17 @@ def _read(tx: Tx, box: int, known: View | None) -> tuple[Mailbox, View, Registry
 
 
 def _tell(session: Session, selected: Selected, first_unseen: int | None) -> None:
-    """What must be said of a mailbox that opens. RFC 3501 §6.3.1, RFC 7162 §3.1.2."""
+    """What must be said of a mailbox that opens. RFC 3501 §6.3.1, RFC 9051 §6.3.2, RFC 7162
+    §3.1.2."""
     mailbox, view, registry = selected.mailbox, selected.view, selected.registry
     session.write(untagged(b"FLAGS", flags(registry.names)))
-    permanent: tuple[str, ...] = ()
-    if not selected.read_only:
-        permanent = registry.names if registry.full else (*registry.names, "\\*")
-    session.tell(None, "OK", "These are kept", b"PERMANENTFLAGS " + flags(permanent))
-    session.write(b"* %d EXISTS\r\n* %d RECENT\r\n" % (view.size, selected.recent_count()))
-    if first_unseen is not None and (number := view.number(first_unseen)):
+    told = b"PERMANENTFLAGS " + flags(selected.permanent())
+    session.tell(None, "OK", "These are kept", told)
+    session.write(b"* %d EXISTS\r\n" % view.size)
+    if not session.rev2:  # RFC 9051 Appendix E: neither RECENT nor UNSEEN
+        session.write(b"* %d RECENT\r\n" % selected.recent_count())
+    numbers = not session.rev2 and not session.uidonly
+    if first_unseen is not None and numbers and (number := view.number(first_unseen)):
         session.tell(None, "OK", "The first unseen message", b"UNSEEN %d" % number)
     session.tell(None, "OK", "UIDs are valid", b"UIDVALIDITY %d" % mailbox.uidvalidity)
     session.tell(None, "OK", "The next UID", b"UIDNEXT %d" % mailbox.uidnext)
@@ -94,9 +114,16 @@ def _tell(session: Session, selected: Selected, first_unseen: int | None) -> Non
 
 
 async def close(session: Session, command: Command) -> None:
-    """RFC 3501 §6.4.2: expunges without saying so, unless the mailbox was examined."""
+    """RFC 3501 §6.4.2: expunges without saying so, unless the mailbox was examined or the right to
+    is not there (RFC 4314 §4).
+
+    Nor does it say the modseq after it: a client that kept that would never hear what went.
+    RFC 7162 §3.2.8.
+    """
     parse_nothing(command.args)
-    if not session.open.read_only:
+    selected = session.open
+    needs = Right.READ | Right.EXPUNGE
+    if not selected.read_only and selected.rights & needs == needs:
         await expunge_deleted(session)
     session.close_mailbox()
     session.tell(command.tag, "OK", "Closed")

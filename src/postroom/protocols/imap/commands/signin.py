@@ -14,6 +14,7 @@ import structlog
 
 from postroom.access import Attempt, Challenge, Conversation, Identity, SessionFacts
 from postroom.core.errors import AuthUnavailable, EncryptionRequired, Malformed, NotAuthenticated
+from postroom.protocols.imap import capabilities
 from postroom.protocols.imap.commands.anytime import offered
 from postroom.protocols.imap.session import Session, State
 from postroom.wire.imap import (
@@ -122,11 +123,27 @@ async def unauthenticate(session: Session, command: Command) -> None:
 
 
 async def enable(session: Session, command: Command) -> None:
-    """RFC 5161 §3.1: unknown names are ignored."""
+    """RFC 5161 §3.1, RFC 9051 §6.3.1: unknown names are ignored."""
     asked = parse_enable(command.args)
     turned_on = []
     if "CONDSTORE" in asked.capabilities:
         session.condstore = True
         turned_on.append(b"CONDSTORE")
+    if "QRESYNC" in asked.capabilities:
+        session.qresync = session.condstore = True  # RFC 7162 §3.2.3
+        turned_on.append(b"QRESYNC")
+    if "IMAP4REV2" in asked.capabilities and "IMAP4rev2" in capabilities.ANY:
+        session.rev2 = True
+        turned_on.append(b"IMAP4rev2")
+        if session.selected is not None:
+            session.selected.recent.clear()  # RFC 9051 Appendix E: it knows no \\Recent
+    if "UTF8=ACCEPT" in asked.capabilities:
+        session.utf8_accept = True  # RFC 6855 §3
+        turned_on.append(b"UTF8=ACCEPT")
+    if "UIDONLY" in asked.capabilities:
+        session.uidonly = True  # RFC 9586 §3
+        turned_on.append(b"UIDONLY")
+    if session.rev2 or session.utf8_accept:
+        session.speaks_utf8()
     session.write(untagged(b"ENABLED", *turned_on))
     await session.finish(command, "Enabled")

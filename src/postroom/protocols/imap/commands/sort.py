@@ -1,4 +1,4 @@
-"""SORT and UID SORT. RFC 5256 §3; RETURN: RFC 5267 §3; MODSEQ: RFC 7162 §3.1.6.
+"""SORT and UID SORT. RFC 5256 §3; RETURN: RFC 5267 §3, RFC 9394; MODSEQ: RFC 7162 §3.1.6.
 
 Sorting is stable from the last criterion to the first, and what is sorted comes in the order of
 the mailbox: so equal messages stay in it, whatever is reversed.
@@ -13,9 +13,17 @@ from typing import Final
 
 from postroom.domain.mailboxes import reading
 from postroom.domain.mailboxes.reading import Brief
+from postroom.formats.folding import fold
 from postroom.formats.parsed import MAKER_VERSION, Parsed
-from postroom.protocols.imap.collation import collated
-from postroom.protocols.imap.commands.search import Hits, find, save, saving, tell, told_modseqs
+from postroom.protocols.imap.commands.search import (
+    Hits,
+    esearch,
+    find,
+    heed_numbers,
+    save,
+    saving,
+    tell,
+)
 from postroom.protocols.imap.kept import Block
 from postroom.protocols.imap.pace import Pace
 from postroom.protocols.imap.session import Session
@@ -28,7 +36,6 @@ from postroom.wire.imap import (
     SortKey,
     in_order,
     parse_sort,
-    quoted_or_literal,
 )
 
 TURN: Final = 2048
@@ -41,6 +48,7 @@ async def sort(session: Session, command: Command) -> None:
     """RFC 5256 §3."""
     uid = command.name == b"UID SORT"
     asked = parse_sort(command.args)
+    heed_numbers(session, asked.key, uid=uid)
     if any(each.key in _DISPLAY for each in asked.criteria):
         raise BadSyntax("This criterion needs SORT=DISPLAY, which is not offered")
     saves = asked.returns is not None and SearchReturn.SAVE in asked.returns
@@ -54,11 +62,12 @@ async def sort(session: Session, command: Command) -> None:
         [modseqs[at] for at in order] if modseqs is not None else None,
     )
     if saves and asked.returns is not None:
-        save(session, [uids[at] for at in order], asked.returns)
+        save(session, [uids[at] for at in order], asked.returns, asked.partial)
     if asked.returns is None:
         await tell(session, b"SORT", ordered)
-    elif asked.returns != {SearchReturn.SAVE}:  # RFC 5182 §2.1
-        session.write(esort(command.tag, ordered, asked.returns, uid=uid))
+    elif asked.returns != {SearchReturn.SAVE} or asked.partial:  # RFC 5182 §2.1
+        told = esearch(command.tag, ordered, asked.returns, asked.partial, uid=uid, render=in_order)
+        session.write(told)
     await session.finish(command, "Sorted")
 
 
@@ -110,7 +119,7 @@ async def _keys(
 
     async def texts_of(box: int, first: int, last: int) -> Block[str]:
         rows, top = await _rows(session, key, box, first, last)
-        made = {uid: collated(str(value)) for uid, value in rows}
+        made = {uid: fold(str(value)) for uid, value in rows}
         return Block(made, top, 2 * sum(map(len, made.values())))
 
     async def numbers_of(box: int, first: int, last: int) -> Block[int]:
@@ -159,26 +168,3 @@ def _key_of(key: SortKey, placed: Brief, parsed: Parsed) -> int | str:
             return parsed.sort_cc
         case _:
             raise AssertionError(f"{key} is no key of a parse")
-
-
-# --- telling -------------------------------------------------------------------------------------
-
-
-def esort(tag: bytes, hits: Hits, returns: frozenset[SearchReturn], *, uid: bool) -> bytes:
-    """The ESEARCH response to SORT: MIN is the first in the order, ALL is in it. RFC 5267 §3.1."""
-    numbers = hits.numbers
-    parts = [b"* ESEARCH (TAG " + quoted_or_literal(tag) + b")"]
-    if uid:
-        parts.append(b"UID")
-    if numbers:
-        if SearchReturn.MIN in returns:
-            parts.append(b"MIN %d" % numbers[0])
-        if SearchReturn.MAX in returns:
-            parts.append(b"MAX %d" % numbers[-1])
-        if SearchReturn.ALL in returns:
-            parts.append(b"ALL " + in_order(numbers))
-    if SearchReturn.COUNT in returns:
-        parts.append(b"COUNT %d" % len(numbers))
-    if hits.modseqs:
-        parts.append(b"MODSEQ %d" % max(told_modseqs(hits.modseqs, returns)))
-    return b" ".join(parts) + b"\r\n"

@@ -1,21 +1,30 @@
-"""STORE and UID STORE. RFC 3501 §6.4.6, RFC 7162 §3.1.3."""
+"""STORE and UID STORE. RFC 3501 §6.4.6, RFC 7162 §3.1.3, RFC 4314 §4."""
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Final
 
 from postroom.core.clock import Instant
 from postroom.core.errors import NotAllowed
-from postroom.domain.mailboxes import messages, reading
+from postroom.domain.mailboxes import messages, reading, rights
 from postroom.domain.mailboxes.change import begin
 from postroom.domain.mailboxes.flags import registry as read_registry
 from postroom.domain.mailboxes.folders import Mailbox
 from postroom.domain.mailboxes.messages import FlagChange, Flagged, Known, Pick
 from postroom.domain.mailboxes.reading import Changes
-from postroom.protocols.imap.session import Selected, Session, picks
+from postroom.domain.mailboxes.rights import MissingRight, Right
+from postroom.protocols.imap.session import (
+    Selected,
+    Session,
+    changeable,
+    fetch_head,
+    may_change,
+    picks,
+)
 from postroom.store.sql import Tx
 from postroom.wire.imap import Command, Store, StoreMode, compress, parse_store
 
@@ -36,6 +45,9 @@ async def store(session: Session, command: Command) -> None:
     if asked.unchanged_since is not None:
         session.condstore = True  # RFC 7162 §3.1: a CONDSTORE enabling command
     wanted = _change(asked)
+    if selected.rights != rights.ALL:
+        wanted, whole = _permitted(wanted, selected.rights)
+        asked = asked if whole else replace(asked, silent=False)  # it has to hear what came of it
     ranges = session.ranges(asked.messages, uid=uid)
     failed: list[int] = []
     house, box = session.shared.house, selected.mailbox
@@ -136,6 +148,19 @@ def _change(asked: Store) -> FlagChange:
             return FlagChange(add=kept, replace=True)
 
 
+def _permitted(wanted: FlagChange, held: Right) -> tuple[FlagChange, bool]:
+    """What of a change somebody may do, and whether that is all of it; raises MissingRight if it is
+    nothing. RFC 4314 §4: a STORE of which some may be done does not fail."""
+    add = tuple(flag for flag in wanted.add if may_change(held, flag))
+    remove = tuple(flag for flag in wanted.remove if may_change(held, flag))
+    only = changeable(held)
+    named = wanted.add + wanted.remove
+    if not only or (named and not (add or remove)):
+        raise MissingRight
+    whole = add + remove == named and not wanted.replace
+    return replace(wanted, add=add, remove=remove, only=only), whole
+
+
 async def _tell_foreign(
     session: Session, selected: Selected, foreign: set[int], done: Flagged
 ) -> None:
@@ -178,8 +203,12 @@ async def _tell(
                 if session.condstore and changed:
                     parts.append(b"MODSEQ (%d)" % done.modseq)
                 if parts:
-                    with_uid = uid or session.condstore
-                    session.write(_lines(selected, piece, b" ".join(parts), with_uid=with_uid))
+                    with_uid = uid or session.condstore or session.rev2
+                    said = b" ".join(parts)
+                    if session.uidonly:
+                        session.write(_lines_by_uid(selected, piece, said))
+                    else:
+                        session.write(_lines(selected, piece, said, with_uid=with_uid))
                     await session.output.drain()
 
 
@@ -207,3 +236,10 @@ def _lines(selected: Selected, uids: Sequence[int], what: bytes, *, with_uid: bo
         pairs = zip(numbers, uids, strict=True)
         return (b"* %d FETCH (UID %d " + end) * len(uids) % tuple(chain.from_iterable(pairs))
     return (b"* %d FETCH (" + end) * len(uids) % tuple(numbers)
+
+
+def _lines_by_uid(selected: Selected, uids: Sequence[int], what: bytes) -> bytes:
+    """`_lines` as UIDFETCH, which starts with the UID. RFC 9586 §3."""
+    known = [uid for uid in uids if selected.view.number(uid)]
+    end = what.replace(b"%", b"%%") + b")\r\n"
+    return (fetch_head(by_uid=True) + end) * len(known) % tuple(known)

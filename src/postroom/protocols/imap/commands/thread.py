@@ -18,10 +18,10 @@ from postroom.core.ids import BLOB, external
 from postroom.domain.mailboxes import reading
 from postroom.domain.mailboxes.reading import ToJoin
 from postroom.formats import envelope, headers
+from postroom.formats.folding import fold
 from postroom.formats.parsed import MAKER_VERSION, REFERENCES_MAX, message_ids
 from postroom.formats.subject import base_subject
-from postroom.protocols.imap.collation import collated
-from postroom.protocols.imap.commands.search import find
+from postroom.protocols.imap.commands.search import find, heed_numbers
 from postroom.protocols.imap.conversations import (
     Joined,
     Node,
@@ -57,6 +57,7 @@ async def thread(session: Session, command: Command) -> None:
     """RFC 5256 §3. What another session removed meanwhile has no part in it."""
     uid = command.name == b"UID THREAD"
     asked = parse_thread(command.args)
+    heed_numbers(session, asked.key, uid=uid)
     algorithm = _ALGORITHMS.get(asked.algorithm)
     if algorithm is None:
         raise BadSyntax("This way of threading is not known here")
@@ -133,7 +134,7 @@ def _joined(tx: Tx, blobs: Blobs, rows: Sequence[ToJoin]) -> dict[int, Joined]:
 def _of(message_id: bytes | None, references: Sequence[bytes], subject: str, sent: int) -> Joined:
     base, answers = base_subject(subject)
     own = _short(message_id) if message_id else b""
-    return Joined(own, tuple(map(_short, references)), collated(base), answers, sent)
+    return Joined(own, tuple(map(_short, references)), fold(base), answers, sent)
 
 
 def _short(message_id: bytes) -> bytes:

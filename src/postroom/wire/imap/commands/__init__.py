@@ -9,6 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
+from postroom.wire.imap.commands.acl import (
+    OneIdentifier,
+    OneMailbox,
+    SetAcl,
+    parse_acl_mailbox,
+    parse_identifier,
+    parse_setacl,
+)
 from postroom.wire.imap.commands.append import Append, parse_append
 from postroom.wire.imap.commands.fetch import Fetch, parse_fetch, parse_uid_fetch
 from postroom.wire.imap.commands.mailboxes import (
@@ -45,6 +53,7 @@ from postroom.wire.imap.commands.messages import (
     parse_store,
     parse_uid_expunge,
 )
+from postroom.wire.imap.commands.replace import Replace, parse_replace
 from postroom.wire.imap.commands.search import (
     Search,
     Sort,
@@ -69,8 +78,9 @@ from postroom.wire.imap.cursor import Cursor
 
 Arguments: TypeAlias = (
     Append | Authenticate | Copy | Create | Delete | Enable | Fetch | GetQuota | GetQuotaRoot | Id
-    | List | Login | Lsub | Nothing | Rename | Search | Select | SetQuota | Sort | Status | Store
-    | Subscribe | Thread | UidExpunge | Unsubscribe
+    | List | Login | Lsub | Nothing | OneIdentifier | OneMailbox | Rename | Replace | Search
+    | Select | SetAcl | SetQuota | Sort | Status | Store | Subscribe | Thread | UidExpunge
+    | Unsubscribe
 )  # fmt: skip
 
 GRAMMAR: Final[Mapping[bytes, Callable[[Cursor], Arguments]]] = {
@@ -99,6 +109,11 @@ GRAMMAR: Final[Mapping[bytes, Callable[[Cursor], Arguments]]] = {
     b"STATUS": parse_status,
     b"APPEND": parse_append,
     b"IDLE": parse_nothing,
+    b"SETACL": parse_setacl,  # RFC 4314
+    b"DELETEACL": parse_identifier,
+    b"GETACL": parse_acl_mailbox,
+    b"LISTRIGHTS": parse_identifier,
+    b"MYRIGHTS": parse_acl_mailbox,
     b"GETQUOTA": parse_getquota,  # RFC 9208
     b"GETQUOTAROOT": parse_getquotaroot,
     b"SETQUOTA": parse_setquota,
@@ -112,6 +127,7 @@ GRAMMAR: Final[Mapping[bytes, Callable[[Cursor], Arguments]]] = {
     b"STORE": parse_store,
     b"COPY": parse_copy,
     b"MOVE": parse_copy,
+    b"REPLACE": parse_replace,  # RFC 8508
     b"SORT": parse_sort,  # RFC 5256
     b"THREAD": parse_thread,
     b"UID EXPUNGE": parse_uid_expunge,
@@ -120,6 +136,7 @@ GRAMMAR: Final[Mapping[bytes, Callable[[Cursor], Arguments]]] = {
     b"UID STORE": parse_store,
     b"UID COPY": parse_copy,
     b"UID MOVE": parse_copy,
+    b"UID REPLACE": parse_replace,
     b"UID SORT": parse_sort,
     b"UID THREAD": parse_thread,
 }

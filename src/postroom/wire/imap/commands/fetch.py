@@ -1,7 +1,8 @@
 """FETCH: which data of which messages.
 
 RFC 9051 §6.4.5; RFC 3501 §6.4.5 for the RFC822 items; CONDSTORE and QRESYNC: RFC 7162 §3.1.4,
-§3.2.6; BINARY: RFC 3516; OBJECTID: RFC 8474; PREVIEW: RFC 8970; SAVEDATE: RFC 8514.
+§3.2.6; PARTIAL: RFC 9394 §3.3; BINARY: RFC 3516; OBJECTID: RFC 8474; PREVIEW: RFC 8970;
+SAVEDATE: RFC 8514.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, TypeAlias
 
+from postroom.wire.imap.commands.partial import Partial, parse_partial
 from postroom.wire.imap.cursor import NUMBER32, BadSyntax, Cursor, unexpected
 from postroom.wire.imap.sequence import SequenceSet
 
@@ -101,6 +103,7 @@ class Fetch:
     items: tuple[FetchItem, ...]  # macros expanded, in order, each once
     changed_since: int | None = None
     vanished: bool = False
+    partial: Partial | None = None
 
 
 _SIMPLE_ITEMS: Final[dict[bytes, FetchAttribute]] = {
@@ -123,6 +126,8 @@ def parse_fetch(args: Cursor) -> Fetch:
     fetch = parse_uid_fetch(args)
     if fetch.vanished:
         raise BadSyntax("VANISHED is for UID FETCH")  # RFC 7162 §3.2.6
+    if fetch.partial is not None:
+        raise BadSyntax("PARTIAL is for UID FETCH")  # RFC 9394 §3.3
     return fetch
 
 
@@ -131,18 +136,18 @@ def parse_uid_fetch(args: Cursor) -> Fetch:
     messages = args.sequence_set()
     args.sp()
     items = _items(args)
-    changed_since: int | None = None
-    vanished = False
+    fetch = Fetch(messages, items)
     if args.accept(b" "):
-        changed_since, vanished = _modifiers(args)
+        fetch = _modified(args, fetch)
     args.end()
-    return Fetch(messages, items, changed_since, vanished)
+    return fetch
 
 
-def _modifiers(args: Cursor) -> tuple[int | None, bool]:
-    """`(CHANGEDSINCE n VANISHED)`. RFC 7162 §7."""
+def _modified(args: Cursor, fetch: Fetch) -> Fetch:
+    """`(CHANGEDSINCE n VANISHED PARTIAL 1:100)`. RFC 7162 §7, RFC 9394 §4."""
     changed_since: int | None = None
     vanished = False
+    partial: Partial | None = None
     args.expect(b"(")
     while True:
         word = args.keyword()
@@ -151,6 +156,9 @@ def _modifiers(args: Cursor) -> tuple[int | None, bool]:
             changed_since = args.number64()
         elif word == b"VANISHED":
             vanished = True
+        elif word == b"PARTIAL" and partial is None:
+            args.sp()
+            partial = parse_partial(args)
         else:
             unexpected("This modifier")
         if args.accept(b")"):
@@ -158,7 +166,7 @@ def _modifiers(args: Cursor) -> tuple[int | None, bool]:
         args.sp()
     if vanished and changed_since is None:
         raise BadSyntax("VANISHED needs CHANGEDSINCE")  # RFC 7162 §3.2.6
-    return changed_since, vanished
+    return Fetch(fetch.messages, fetch.items, changed_since, vanished, partial)
 
 
 def _items(args: Cursor) -> tuple[FetchItem, ...]:

@@ -1,8 +1,8 @@
 """SEARCH, SORT and THREAD: a tree of what to look for.
 
 RFC 9051 §6.4.4; RFC 3501 §6.4.4 for NEW, OLD, RECENT; ESEARCH: RFC 4731; SEARCHRES: RFC 5182;
-WITHIN: RFC 5032; CONDSTORE: RFC 7162 §3.1.5; OBJECTID: RFC 8474 §5.3; SAVEDATE: RFC 8514 §4.3;
-SORT and THREAD: RFC 5256, RFC 5957.
+PARTIAL: RFC 9394; WITHIN: RFC 5032; CONDSTORE: RFC 7162 §3.1.5; OBJECTID: RFC 8474 §5.3;
+SAVEDATE: RFC 8514 §4.3; SORT and THREAD: RFC 5256, RFC 5957.
 
 The tree is read with a stack of its own, never by recursion: parentheses, NOT and OR nest to
 the cursor's depth. A chain of ORs, which clients write for a choice of many, is one Or with
@@ -17,6 +17,7 @@ from datetime import date
 from enum import Enum, StrEnum
 from typing import Final, TypeAlias
 
+from postroom.wire.imap.commands.partial import Partial, parse_partial
 from postroom.wire.imap.cursor import BadSyntax, Cursor, unexpected
 from postroom.wire.imap.sequence import SequenceSet
 
@@ -178,10 +179,13 @@ class SearchReturn(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """`returns` None: the old SEARCH response; RETURN () is {ALL}."""
+    """`returns` None: the old SEARCH response; RETURN () is {ALL}. PARTIAL stands beside it."""
 
     key: SearchKey
     returns: frozenset[SearchReturn] | None = None
+    partial: Partial | None = None
+    charset_given: bool = field(default=False, compare=False)
+    """CHARSET was named; it says how strings were read, and is no part of what they mean."""
 
 
 class SortKey(StrEnum):
@@ -209,6 +213,7 @@ class Sort:
     criteria: tuple[SortCriterion, ...]
     key: SearchKey
     returns: frozenset[SearchReturn] | None = None
+    partial: Partial | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,24 +234,25 @@ CHARSETS: Final = {
 
 def parse_search(args: Cursor) -> Search:
     """RFC 9051 §6.4.4; without CHARSET strings are UTF-8."""
-    returns = _returns(args)
+    returns, partial = _returns(args)
     args.sp()
     words = _Words("utf-8")
-    if args.accept_keyword(b"CHARSET "):
+    charset_given = args.accept_keyword(b"CHARSET ")
+    if charset_given:
         words = _charset(args)
         args.sp()
-    return Search(_keys(args, words), returns)
+    return Search(_keys(args, words), returns, partial, charset_given)
 
 
 def parse_sort(args: Cursor) -> Sort:
     """`[RETURN (…)] (criteria) charset keys`. RFC 5256 §5, RFC 5267 §2."""
-    returns = _returns(args)
+    returns, partial = _returns(args)
     args.sp()
     criteria = tuple(args.list(_criterion))
     args.sp()
     words = _charset(args)
     args.sp()
-    return Sort(criteria, _keys(args, words), returns)
+    return Sort(criteria, _keys(args, words), returns, partial)
 
 
 def parse_thread(args: Cursor) -> Thread:
@@ -259,17 +265,27 @@ def parse_thread(args: Cursor) -> Thread:
     return Thread(algorithm, _keys(args, words))
 
 
-def _returns(args: Cursor) -> frozenset[SearchReturn] | None:
-    """`RETURN (…)` with its leading space, or None and nothing consumed."""
+def _returns(args: Cursor) -> tuple[frozenset[SearchReturn] | None, Partial | None]:
+    """`RETURN (…)` with its leading space, or None and nothing consumed; PARTIAL: RFC 9394 §3.1."""
     if not args.accept_keyword(b" RETURN "):
-        return None
-    returns = frozenset(args.list(_return, empty=True))
-    return returns or frozenset({SearchReturn.ALL})
+        return None, None
+    found = args.list(_return, empty=True)
+    pages = [each for each in found if isinstance(each, Partial)]
+    returns = frozenset(each for each in found if isinstance(each, SearchReturn))
+    if len(pages) > 1 or (pages and SearchReturn.ALL in returns):
+        raise BadSyntax("One PARTIAL or ALL is enough")
+    if not found:
+        returns = frozenset({SearchReturn.ALL})
+    return returns, pages[0] if pages else None
 
 
-def _return(args: Cursor) -> SearchReturn:
+def _return(args: Cursor) -> SearchReturn | Partial:
+    word = args.keyword()
+    if word == b"PARTIAL":
+        args.sp()
+        return parse_partial(args)
     try:
-        return SearchReturn(args.keyword().decode("ascii"))
+        return SearchReturn(word.decode("ascii"))
     except ValueError:
         raise BadSyntax("This return option is not known here") from None
 

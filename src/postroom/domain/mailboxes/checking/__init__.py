@@ -1,0 +1,1 @@
+"""What `domain.check` and a whole restore ask and mend of mailboxes: their statements."""

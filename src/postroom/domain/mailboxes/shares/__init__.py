@@ -1,0 +1,1 @@
+"""What is kept of the sharing of mailboxes: its tables. `rights` and `sharing` speak for them."""
