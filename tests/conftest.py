@@ -13,9 +13,15 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from hypothesis import settings
 
 from postroom.testing.clock import ManualClock
 from postroom.testing.postgres import Cluster, NotInstalledError
+
+# What CI finds must be found again by the next one who looks: the same examples each time.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 _NO_POSTGRES = "PostgreSQL not found"
 _PATIENCE = 2.0  # seconds for a thread to end after its test

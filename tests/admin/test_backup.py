@@ -92,7 +92,7 @@ async def test_backups_are_taken_listed_verified_and_forgotten(admin: Admin, tar
     await put(admin, ann, "INBOX", letter())
     first = await admin.json("backup", target=target)
     assert (first.contents, first.octets, first.problems) == (1, len(letter()), ())
-    assert "1 contents" in first.told()
+    assert "1 content " in first.told()
     admin.clock.advance(60)
     second = await admin.json("backup", target=target)
     assert second.copied_octets == 0

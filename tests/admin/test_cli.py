@@ -130,7 +130,7 @@ def test_the_configuration_goes_out_and_comes_in_as_a_document(run: Run, tmp_pat
     assert (code, out) == (DONE, "+ domain b.example\n")
     code, out, _ = run("config", "apply", "-", stdin=file.read_text(encoding="utf-8"))
     assert code == DONE
-    assert re.search(r"^1 changes, in c\w+\.$", out, re.MULTILINE)
+    assert re.search(r"^1 change, in c\w+\.$", out, re.MULTILINE)
     assert run("config", "diff", str(file))[1] == "All is as the document says.\n"
     code, _, err = run("config", "diff", str(tmp_path / "nothing.toml"))
     assert code == MISUSE

@@ -105,6 +105,9 @@ def test_every_argument_is_declared_with_its_help(operation: Operation) -> None:
     for each in dataclasses.fields(operation.input):
         assert each.metadata.get("help"), f"{operation.name} {each.name}"
         kind = codec.hints(operation.input)[each.name]
+        if kind == tuple[str, ...]:
+            assert each.default == (), f"{operation.name} {each.name}: words after the others"
+            continue
         assert kind in (str, int, bool) or issubclass(kind, Role), f"{operation.name} {each.name}"
         if each.metadata["secret"]:
             assert kind is str

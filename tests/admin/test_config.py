@@ -95,7 +95,7 @@ async def test_a_document_makes_all_that_it_names(admin: Admin) -> None:
     (change_set,) = made.change_sets
     found = await admin.do("changes show", id=change_set)
     assert (found.operation, found.reason) == ("config apply", "a new town")
-    assert made.told().splitlines()[-1].startswith("2 accounts were made without a password")
+    assert made.told().splitlines()[-1].startswith("Without a password: 2 new accounts.")
 
 
 async def test_what_was_applied_is_applied_and_its_revert_leaves_nothing_of_it(

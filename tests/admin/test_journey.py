@@ -59,7 +59,7 @@ async def test_a_letter_that_went_out_names_host_and_reply(play: Play) -> None:
     )
     assert first in text
     assert (
-        "It waits since 2026-01-01T00:00:00.000Z, tried 1 times, last at 2026-01-01T00:00:00.000Z,"
+        "It waits since 2026-01-01T00:00:00.000Z, tried 1 time, last at 2026-01-01T00:00:00.000Z,"
         " next at 2026-01-01T00:03:00.000Z, until 2026-01-06T00:00:00.000Z:"
         " mx.far.example: 450 4.2.0 Later." in text
     )
@@ -92,14 +92,26 @@ async def test_a_letter_that_came_back_names_the_notice_and_the_notice_its_cause
 
 
 async def test_a_letter_that_nobody_answers_for_names_what_was_tried(play: Play) -> None:
-    house = await play.town.house("a.test", "ann")
-    await house.set("relay.smart_host", "hub.example")
+    await play.town.house("a.test", "ann")
+    play.town.zones.add("far.example", "MX", "10 mx.far.example")
     letter = await play.submits("ann@a.test", to=BOB, rcpt="NOTIFY=NEVER")
     text = await of(letter)
-    assert f"{BOB} is reached by the host hub.example" in text
-    assert "it was given up (5.4.4). " in text
-    assert "hub.example has no address" in text
+    assert f"{BOB} is reached by the mail exchangers of far.example" in text
+    assert "it was given up (5.4.4). No server takes mail" in text  # no host has said so
+    assert "mx.far.example does not exist in DNS" in text
     assert "Nobody was told: there is no sender, or it wanted no notice." in text
+
+
+async def test_a_letter_for_a_smart_host_that_is_not_there_says_that_we_found_none(
+    play: Play,
+) -> None:
+    house = await play.town.house("a.test", "ann")
+    await house.set("relay.smart_host", "hub.example")
+    text = await of(await play.submits("ann@a.test", to=BOB))
+    assert f"{BOB} is reached by the host hub.example" in text
+    why = "We could not find the host that relay.smart_host names: hub.example does not exist"
+    assert f"it had to wait: {why} in DNS." in text
+    assert "It waits since" in text
 
 
 async def test_a_letter_in_doubt_a_delay_and_the_hand_of_an_administrator_are_told(
@@ -133,7 +145,7 @@ async def test_a_copy_that_waited_for_room_is_found_where_the_queue_put_it(play:
     letter = await play.brings("eve@near.example", to="both@a.test", body=body)
     text = await of(letter)
     assert "At first it had to wait: The mailbox is full." in text
-    assert "tried 1 times" in text
+    assert "tried 1 time" in text
     await house.empty("ann@a.test")
     await play.town.passes(minutes=4)
     text = await of(letter)

@@ -14,7 +14,9 @@ from postroom.core.bus import Answers, Question
 from postroom.core.errors import NotAllowed
 from postroom.core.operations import OPERATIONS
 from postroom.core.settings import Role
+from postroom.trust.checks import Checks
 from tests.admin.housing import Admin
+from tests.trust.zones import Dns
 
 OWN, OTHER = "example.org", "other.example"
 
@@ -50,6 +52,7 @@ SERVER = {
     "queue retry",
     "queue show",
     "recoverable list",
+    "recoverable restore",
     "rehearse",
     "restore",
     "restore mailbox",
@@ -88,7 +91,17 @@ DOMAIN: dict[str, dict[str, Any]] = {
     "session close": {"id": "s0000000000000", "domain": "{d}"},
     "session list": {"domain": "{d}"},
     "alias show": {"address": "info@{d}"},
+    "dkim key activate": {"domain": "{d}", "selector": "next"},
+    "dkim key create": {"domain": "{d}", "kind": "ed25519"},
+    "dkim key list": {"domain": "{d}"},
+    "dkim key records": {"domain": "{d}"},
+    "dkim key retire": {"domain": "{d}", "selector": "old"},
     "domain show": {"domain": "{d}"},
+    "folder rights": {"owner": "ann@{d}", "folder": "INBOX"},
+    "folder share": {"owner": "ann@{d}", "folder": "INBOX", "to": "anyone", "rights": "read"},
+    "public create": {"domain": "{d}", "folder": "Blog"},
+    "public delete": {"domain": "{d}", "folder": "News/Old"},
+    "public list": {"domain": "{d}"},
 }
 
 # What would reach beyond the domain though its first argument is in it.
@@ -101,6 +114,10 @@ BEYOND = [
     ("account rename", {"address": f"ann@{OWN}", "to": f"ann@{OTHER}"}),
     ("account create", {"address": f"x@{OWN}", "role": "admin"}),
     ("account role", {"address": f"ann@{OWN}", "role": "admin"}),
+    (
+        "folder share",
+        {"owner": f"ann@{OWN}", "folder": "INBOX", "to": f"eve@{OTHER}", "rights": "read"},
+    ),
 ]
 
 # On an account that stands above the caller: nothing that changes it.
@@ -158,7 +175,9 @@ def test_what_is_a_domains_is_for_its_administrator_there_and_nowhere_else(name:
 
 @pytest.fixture
 async def towns(admin: Admin) -> Admin:
-    """Two domains alike: some accounts, an alias, deleted accounts; and a root to administer."""
+    """Two domains alike: some accounts, an alias, deleted accounts, keys; a root to administer."""
+    dns = Dns()
+    admin.house.flow.checks = Checks(dns, admin.clock)
     await admin.do("domain create", domain=OTHER)
     people = "".join(
         f'[[accounts]]\naddress = "{local}@{domain}"\n'
@@ -173,6 +192,12 @@ async def towns(admin: Admin) -> Admin:
         for local in ("old", "older"):
             await admin.do("account delete", address=f"{local}@{domain}")
         await admin.do("alias create", address=f"info@{domain}", target=f"ann@{domain}")
+        await admin.do("public create", domain=domain, folder="News/Old")
+        for selector in ("next", "old"):
+            made = await admin.do(
+                "dkim key create", domain=domain, kind="ed25519", selector=selector
+            )
+            dns.add(f"{selector}._domainkey.{domain}", "TXT", made[0].zone.split('"')[1])
     return admin
 
 

@@ -143,7 +143,7 @@ async def test_a_trace_shows_what_waits_in_the_queue(admin: Admin) -> None:
     (view,) = await admin.json("trace", what=line.id)
     text = view.told()
     assert "At first it had to wait: The mailbox is full." in text
-    assert "It waits since 2026-01-01T00:00:01.000Z, tried 1 times" in text
+    assert "It waits since 2026-01-01T00:00:01.000Z, tried 1 time" in text
     assert "next at 2026-01-01T00:03:01.000Z, until 2026-01-03" in text
     assert "bob@example.org got a copy" in text
     assert (await admin.do("status")).waiting_recipients == 1

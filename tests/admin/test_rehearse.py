@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
+import pytest_asyncio
 
 from postroom.admin.cli import Finds
-from postroom.admin.rehearse import RehearsalReport
+from postroom.admin.rehearse import RehearsalReport, SceneView
 from postroom.core.errors import NotFound
 from postroom.domain import queue, trace
+from postroom.testing.internet import Internet, small_internet
 from postroom.testing.rehearsal import FRIEND, REFUSED, Scene, rehearse
 from tests.admin.housing import Admin
 
@@ -125,6 +131,107 @@ async def test_the_operation_plays_what_the_store_holds_and_leaves_it_as_it_is(
     assert fine.told().endswith(f"{len(fine.scenes)} journeys, all as expected.")
     assert await admin.stores.mail.read(trace.latest) == []
     assert await admin.stores.mail.read(queue.waiting, 10) == []
+
+
+async def test_a_journey_is_a_line_and_only_what_went_wrong_is_told_whole(admin: Admin) -> None:
+    await admin.do("account create", address="ann@example.org")
+    await admin.do("alias create", address="postmaster@example.org", target="ann@example.org")
+    report = await admin.json("rehearse")
+    lines = report.told().splitlines()
+    assert lines[:3] == [
+        "example.org",
+        "  ok     mail from outside to the account ann@example.org: taken, for ann@example.org",
+        "  ok     mail from outside to postmaster@: taken, for ann@example.org",
+    ]
+    assert f"  ok     mail from ann@example.org to {FRIEND}: taken, and it left" in lines
+    assert "  ok     a stranger's mail to a third server: refused, 550 5.7.1" in lines
+    at = lines.index("  WRONG  mail from outside to abuse@")
+    assert lines[at + 1].startswith("         refused: 550 5.1.1")
+    assert any("by the rule known" in each for each in lines[at + 2 :])
+    (wrong,) = [each for each in report.scenes if each.wrong]
+    # The domain, a line each, what came of the wrong one, and the sum.
+    assert len(lines) == 1 + len(report.scenes) + len(wrong.because) + 2 + 2
+    whole = (await admin.json("rehearse", verbose=True)).told()
+    assert "It lies in INBOX as UID 1" in whole
+    assert len(whole.splitlines()) > 3 * len(lines) // 2
+
+
+# --- the smart host, which is outside ---------------------------------------------------------
+
+
+@pytest_asyncio.fixture
+async def dialing(admin: Admin, tmp_path: Path) -> AsyncIterator[tuple[Internet, Admin]]:
+    """An administrator whose server reaches a small internet."""
+    async with small_internet(tmp_path / "town") as town:
+        house = await town.open("mail.example.org")
+        dialer = house.workers[0].remote._dialer
+        reaching = replace(admin.house, dialer=dialer)
+        yield town, Admin(reaching, admin.stores, admin.clock)
+
+
+async def smart_scene(admin: Admin, **how: bool) -> SceneView:
+    report = await admin.json("rehearse", **how)
+    assert isinstance(report, RehearsalReport)
+    assert report.problems == tuple(each.wrong for each in report.scenes if each.wrong)
+    (found,) = [each for each in report.scenes if "smart host" in each.tried]
+    return found
+
+
+async def test_without_a_running_server_nobody_looks_for_the_smart_host(admin: Admin) -> None:
+    await admin.do("settings set", name="relay.smart_host", value="hub.example")
+    told = await smart_scene(admin)
+    assert (told.domain, told.tried) == ("server and 1 more", "the smart host hub.example")
+    assert told.came == "not looked for: the server is not running"
+    assert not told.wrong
+
+
+async def test_a_smart_host_is_looked_up_and_spoken_to_if_that_is_asked_for(
+    dialing: tuple[Internet, Admin],
+) -> None:
+    town, admin = dialing
+    hub = await town.server(name="hub.example")
+    await admin.do("settings set", name="relay.smart_host", value="hub.example")
+    told = await smart_scene(admin)
+    assert (told.outcome, told.wrong) == (f"found at {hub.ip}", "")
+    assert hub.visits == []
+    told = await smart_scene(admin, dial=True)
+    assert told.outcome == (
+        f"found at {hub.ip}, and takes us without encryption, without a sign-in"
+    )
+    assert told.because == (
+        f'hub.example [{hub.ip}] on port {hub.port} greets with "hub.example ESMTP".',
+    )
+    assert hub.visits[0].commands == ["EHLO", "QUIT"]
+
+
+@pytest.mark.parametrize(
+    ("greeting", "why"),
+    [
+        ("", "We could not find the host that relay.smart_host names: hub.example does not exist"),
+        ("554 5.7.1 Not you", "hub.example: 554 5.7.1 Not you"),
+    ],
+)
+async def test_a_smart_host_that_would_keep_mail_waiting_is_found(
+    dialing: tuple[Internet, Admin], greeting: str, why: str
+) -> None:
+    town, admin = dialing
+    if greeting:
+        (await town.server(name="hub.example")).answers("GREETING", greeting)
+    await admin.do("settings set", name="relay.smart_host", value="hub.example")
+    told = await smart_scene(admin, dial=True)
+    assert told.wrong.startswith(f"mail waits for the smart host hub.example: {why}")
+
+
+async def test_each_domain_is_told_its_own_smart_host(dialing: tuple[Internet, Admin]) -> None:
+    town, admin = dialing
+    await admin.do("domain create", domain="b.example")
+    await town.server(name="hub.example")
+    at = "domain:b.example"
+    await admin.do("settings set", name="relay.smart_host", value="hub.example", at=at)
+    told = await smart_scene(admin)
+    assert (told.domain, told.wrong) == ("b.example", "")
+    report = await admin.json("rehearse", domain="example.org")
+    assert not [each for each in report.scenes if "smart host" in each.tried]
 
 
 async def test_a_domain_that_is_not_there_is_not_played(admin: Admin) -> None:

@@ -39,7 +39,7 @@ async def test_problems_are_told(admin: Admin) -> None:
         "Looked at 2 blobs.",
         "put right: counted anew",
         "PROBLEM: blob b1 is gone",
-        "1 problems.",
+        "1 problem.",
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from postroom.admin import Caller
+from postroom.admin import Caller, sessions
 from postroom.admin.questions import (
     CloseSession,
     Closing,
@@ -154,3 +154,24 @@ async def test_the_lines_of_all_workers_are_one_log(admin: Admin) -> None:
     assert first == f'2026-01-01T00:00:02Z info    [1] x: signed in session={ONE} who="Ann Other"'
     assert second.endswith("left n=1")
     assert missing == "WITHOUT worker 2: it failed, and its log says how"
+
+
+async def test_the_log_is_followed_from_place_to_place(
+    admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "PATIENCE", 0.0)
+    new = LinesFound((line("2026-01-01T00:00:02Z", "left"),), "12.9", lost=3)
+    workers = with_workers(admin, {0: new, 1: LinesFound((), "13.4")}, w2=Missing.LATE)
+    found = await admin.json("log tail", follow=True, after="0:12.5,2:14.7")
+    assert workers.asked == [FindLines(2_000, after={"0": "12.5", "2": "14.7"})]
+    assert found.place == "0:12.9,1:13.4,2:14.7", "who did not answer is asked from there again"
+    assert found.more_told().splitlines() == [
+        "WITHOUT 3 lines of worker 0: read too late",
+        "2026-01-01T00:00:02Z info    [0] x: left",
+    ]
+    workers.answers = Answers({0: LinesFound((), "12.9")}, {})
+    found = await admin.json("log tail", follow=True, after="0:12.9")
+    assert (found.lines, found.more_told(), found.goes_on()) == ((), "", {"after": "0:12.9"})
+    for wrong in ("0", "a:1.1", "0:1.1,", "0:1.1;1:1.1", "0:1." + "1" * 20_000):
+        with pytest.raises(Misuse, match="no place"):
+            await admin.do("log tail", follow=True, after=wrong)

@@ -136,6 +136,8 @@ SEEDS: list[bytes] = [
     b"OR NOT (SEEN 1:*) FROM {1+}\r\nx SINCE 1-Feb-1994\r\n",
     b'a SEARCH MODSEQ "/flags/x" all 5 HEADER a b OLDER 5 UID $ KEYWORD x EMAILID M1\r\n',
     b"a UID SORT (REVERSE DATE) UTF-8 ALL\r\nb THREAD REFERENCES UTF-8 UNSEEN\r\n",
+    b"a UID SEARCH RETURN (PARTIAL -1:-100 SAVE) ALL\r\n"
+    b"b UID FETCH 1:* (FLAGS) (PARTIAL 1:30 CHANGEDSINCE 9)\r\n",
     b"a LOGIN {5000+}\r\n" + b"x" * 5000 + b" {3+}\r\nabc\r\nb NOOP\r\n",
     b"a SEARCH " + b"x" * 8200 + b" {3+}\r\nabc\r\nb NOOP\r\n",
 ]

@@ -1,13 +1,13 @@
 """Operations declared once and their faces; first of them the command line.
 
 `directory`, `aliases`, `deleted`, `settings`, `changes`, `config`, `mail`, `queue`, `service`,
-`sessions`, `secrets`, `backup`, `restore`, `rehearse` and `transfer` declare the operations,
-`upkeep` jobs; `house` says what they are given and who may perform them, and sees to it that each
-change leaves a change set; `questions` is what all workers are asked; `document` is the
-configuration as a text; `codec` is the form of inputs and outputs on a line; `cli` the command
-line, with `typed` in a running server, `offline` for a stopped one, and `client` for whoever asks
-for one operation. Called by `server`, which performs them for the control socket, and by the
-command `postroom`.
+`sessions`, `secrets`, `dkim`, `backup`, `restore`, `recover`, `rehearse`, `sharing` and `transfer`
+declare the operations, `upkeep` and `scheduled` jobs; `house` says what they are given and who may
+perform them, and sees to it that each change leaves a change set; `questions` is what all workers
+are asked; `document` is the configuration as a text; `codec` is the form of inputs and outputs on a
+line; `cli` the command line, with `typed` in a running server, `offline` for a stopped one, and
+`client` for whoever asks for one operation. Called by `server`, which performs them for the control
+socket, and by the command `postroom`.
 
 Floor 6. May import the floors below. Importing this package declares every operation.
 """
@@ -19,14 +19,18 @@ from postroom.admin import (
     config,
     deleted,
     directory,
+    dkim,
     mail,
     queue,
+    recover,
     rehearse,
     restore,
+    scheduled,
     secrets,
     service,
     sessions,
     settings,
+    sharing,
     transfer,
     typed,
     upkeep,
@@ -54,15 +58,19 @@ __all__ = [
     "config",
     "deleted",
     "directory",
+    "dkim",
     "mail",
     "perform",
     "queue",
+    "recover",
     "rehearse",
     "restore",
+    "scheduled",
     "secrets",
     "service",
     "sessions",
     "settings",
+    "sharing",
     "transfer",
     "typed",
     "upkeep",

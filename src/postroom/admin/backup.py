@@ -14,8 +14,10 @@ from postroom.admin.house import AdminHouse
 from postroom.core.clock import iso
 from postroom.core.errors import Misuse
 from postroom.core.operations import argument, operation
+from postroom.core.plural import all_well, counted
 from postroom.core.settings import Role
 from postroom.domain import backup as kept
+from postroom.mailflow.house import MailHouse
 from postroom.mailflow.transfer import make_folder
 from postroom.store.backup import (
     Extra,
@@ -50,9 +52,9 @@ class BackupView:
 
     def told(self) -> str:
         lines = [
-            f"Backup {self.backup}: {self.contents} contents of {self.octets} octets, "
-            f"{self.rows} rows.",
-            f"{self.copied_octets} octets were new; {self.written_octets} were written in "
+            f"Backup {self.backup}: {counted(self.contents, 'content')} of "
+            f"{counted(self.octets, 'octet')}, {counted(self.rows, 'row')}.",
+            f"New: {counted(self.copied_octets, 'octet')}; written: {self.written_octets}, in "
             f"{self.seconds:.1f} s.",
         ]
         lines += [f"PROBLEM: {text}" for text in self.problems]
@@ -117,20 +119,23 @@ class BackupTo:
 async def make_backup(house: AdminHouse, asked: BackupTo) -> BackupView:
     """Copy the stores, all content, certificates and keys, beside a running server. What an
     earlier backup in the same folder holds is not copied again. Backups are not encrypted."""
-    flow = house.flow
-    await asyncio.to_thread(_writable, asked.target)
+    return _view(await take_backup(house.flow, asked.target, full=asked.full))
+
+
+async def take_backup(flow: MailHouse, target: str, *, full: bool = False) -> Manifest:
+    """Take a backup into a folder; raises Misuse, InUse, StoreFailed."""
+    await asyncio.to_thread(_writable, target)
     # DIR holds everything: content and certificates lie side by side in it.
     data = os.path.dirname(flow.blobs.folder)
-    manifest = await take(
-        repository_at(asked.target, flow.blobs.files),
+    return await take(
+        repository_at(target, flow.blobs.files),
         [Source("mail", flow.mail, kept.MAIL_FORMS), Source("state", flow.state, kept.STATE_FORMS)],
         flow.blobs,
         [Extra(name, os.path.join(data, name)) for name in (TLS, SECRETS)],
         flow.clock,
         release=__version__,
-        full=asked.full,
+        full=full,
     )
-    return _view(manifest)
 
 
 def _writable(target: str) -> None:
@@ -207,11 +212,11 @@ class VerifyReport:
 
     def told(self) -> str:
         lines = [
-            f"Read {self.backups} backups: {self.objects} objects of {self.octets} octets in "
-            f"{self.packs} packs."
+            f"Read {counted(self.backups, 'backup')}: {counted(self.objects, 'object')} of "
+            f"{counted(self.octets, 'octet')} in {counted(self.packs, 'pack')}."
         ]
         lines += [f"PROBLEM: {text}" for text in self.problems]
-        lines.append(f"{len(self.problems)} problems." if self.problems else "All is well.")
+        lines.append(all_well(len(self.problems)))
         return "\n".join(lines)
 
 

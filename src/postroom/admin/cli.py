@@ -35,6 +35,8 @@ from postroom.core.terminal import DONE, LINE, MISUSE, REFUSED, STDIN, Answered,
 __all__ = ["DONE", "MISUSE", "REFUSED", "Finds", "Ways", "main", "parser"]
 
 DATA: Final = "./data"
+FOLLOW: Final = "follow"
+"""The argument of operations whose output goes on."""
 _PERFORMED: Final = " operation"  # among what was given: no argument has such a name
 ITSELF: Final = ""
 """Where a verb may stand: the operation that has the group's own name."""
@@ -65,6 +67,23 @@ class Finds(Protocol):
     def problems(self) -> tuple[str, ...]: ...
 
 
+@runtime_checkable
+class GoesOn(Protocol):
+    """An output that more follows, for who asked for that with `follow`."""
+
+    def goes_on(self) -> Mapping[str, str]:
+        """What to ask with for that, by argument."""
+        ...
+
+    def more_told(self) -> str:
+        """What is said of this piece, without any word on that it holds nothing."""
+        ...
+
+    def more_parts(self) -> tuple[object, ...]:
+        """The same for machines, each for a line of its own."""
+        ...
+
+
 class _Ended(Exception):
     """The words were answered by the parser: with help, or with what is wrong about them."""
 
@@ -75,6 +94,19 @@ class _Ended(Exception):
 
 class _Parser(argparse.ArgumentParser):
     """Prints nothing: whoever typed the words may be at another process."""
+
+    several = ""
+    """The argument that takes as many words as somebody likes."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does, but such words may stand after options too."""
+        found, left = super().parse_known_args(args, namespace)
+        if self.several:
+            more = [word for word in left if not word.startswith("-")]
+            if more:
+                setattr(found, self.several, [*getattr(found, self.several, ()), *more])
+            left = [word for word in left if word.startswith("-")]
+        return found, left
 
     def print_help(self, file: Any = None) -> NoReturn:
         raise _Ended(Answered(out=self.format_help()))
@@ -194,7 +226,7 @@ def _leaf(above: Any, word: str, operation: Operation, formatter: Any) -> None:
         _argument(leaf, argument.field, argument.kind)
 
 
-def _argument(leaf: argparse.ArgumentParser, each: dataclasses.Field[Any], kind: Any) -> None:
+def _argument(leaf: _Parser, each: dataclasses.Field[Any], kind: Any) -> None:
     said = (each.metadata["help"] + _default(each)).replace("%", "%%")
     if each.metadata["secret"]:
         leaf.add_argument(
@@ -211,7 +243,11 @@ def _argument(leaf: argparse.ArgumentParser, each: dataclasses.Field[Any], kind:
         options["choices"] = [str(choice.value) for choice in kind]
     elif kind is int:
         options["type"] = int
-    if is_positional(each):
+    if each.default == ():  # as many words as somebody likes, after the others
+        options["metavar"] = each.name.upper().removesuffix("S")
+        leaf.add_argument(each.name, nargs="*", default=argparse.SUPPRESS, **options)
+        leaf.several = each.name
+    elif is_positional(each):
         leaf.add_argument(each.name, **options)
     elif kind is bool:
         leaf.add_argument(flag(each.name), dest=each.name, action="store_true", help=said)
@@ -231,7 +267,9 @@ def _default(each: dataclasses.Field[Any]) -> str:
 
 def is_positional(each: dataclasses.Field[Any]) -> bool:
     """Whether an input's field stands on the command line without its name."""
-    return each.default is dataclasses.MISSING and not each.metadata["option"]
+    return each.default == () or (
+        each.default is dataclasses.MISSING and not each.metadata["option"]
+    )
 
 
 def flag(name: str) -> str:
@@ -324,12 +362,24 @@ def _whole(folder: str, path: str) -> str:
 
 def done(command: Understood, output: object) -> Answered:
     """What is said when it is done."""
+    if command.values.get(FOLLOW) and isinstance(output, GoesOn):
+        return _one_of_many(command, output)
     if command.as_json:
         out = json.dumps(codec.encode(output), indent=2)
     else:
         out = render.text(output, command.columns)
     found = isinstance(output, Finds) and output.problems
     return Answered(out=f"{out}\n", code=REFUSED if found else DONE)
+
+
+def _one_of_many(command: Understood, output: GoesOn) -> Answered:
+    """What is said of a piece, where more follows."""
+    if command.as_json:
+        said = [json.dumps(codec.encode(each)) for each in output.more_parts()]
+    else:
+        told = render.visible(output.more_told())
+        said = [told] if told else []
+    return Answered(out="".join(f"{each}\n" for each in said), goes_on=output.goes_on())
 
 
 def failed(command: Understood, error: MailError, detail: str = "") -> Answered:

@@ -12,6 +12,7 @@ from postroom.admin.house import AdminHouse, changed
 from postroom.admin.settings import DEFAULT_DOMAIN, fits_here
 from postroom.core.errors import MailError, Misuse, SecretUnreadable, StoreFailed
 from postroom.core.operations import argument, operation
+from postroom.core.plural import counted
 from postroom.core.secrets import is_sealed
 from postroom.core.settings import Role
 from postroom.domain.changes import Changing, Kind, configuration
@@ -91,7 +92,9 @@ class Applied:
             return "All is as the document says: nothing was changed."
         lines = [each.told() for each in self.changes]
         if self.change_sets:
-            lines.append(f"{len(self.changes)} changes, in {', '.join(self.change_sets)}.")
+            lines.append(
+                f"{counted(len(self.changes), 'change')}, in {', '.join(self.change_sets)}."
+            )
             given = {each.name for each in self.changes if each.kind == Kind.PASSWORD}
             bare = [
                 each.name
@@ -100,11 +103,11 @@ class Applied:
             ]
             if bare:
                 lines.append(
-                    f"{len(bare)} accounts were made without a password: until `postroom account "
-                    "password ADDRESS` gives them one, nobody signs in there."
+                    f"Without a password: {counted(len(bare), 'new account')}. Until `postroom "
+                    "account password ADDRESS` gives one, nobody signs in there."
                 )
         else:
-            lines.append(f"{len(self.changes)} changes to make; none was made.")
+            lines.append(f"{counted(len(self.changes), 'change')} to make; none was made.")
         return "\n".join(lines)
 
 

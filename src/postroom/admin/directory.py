@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from postroom.access import random_password
@@ -12,10 +13,11 @@ from postroom.core.clock import Instant, iso
 from postroom.core.errors import InUse, Malformed, Misuse, NotAllowed
 from postroom.core.ids import ACCOUNT, external
 from postroom.core.operations import argument, operation
+from postroom.core.plural import counted
 from postroom.core.settings import Role
 from postroom.domain.changes import Changing, whole
 from postroom.domain.changes.whole import IDS_FOR_ACCOUNT
-from postroom.domain.directory import people
+from postroom.domain.directory import aliases, people
 from postroom.domain.directory.people import (
     IDS_FOR_PASSWORD,
     Account,
@@ -24,12 +26,15 @@ from postroom.domain.directory.people import (
     Verifiers,
 )
 from postroom.domain.directory.spelling import address_of, named_domain
+from postroom.domain.policy.history import MOST
 from postroom.formats.address import Address
 from postroom.mailflow.settings import ServerSettings
 from postroom.store.sql import Tx
 
 NAME_LENGTH = 200
 _MANY = 10_000
+_NAMED = 5
+"""Addresses that a refusal names."""
 
 
 def fresh(house: AdminHouse, count: int) -> list[int]:
@@ -132,22 +137,94 @@ async def show_domain(house: AdminHouse, asked: DomainName) -> DomainView:
     return await house.flow.mail.read(lambda tx: _domain_view(tx, people.domain(tx, asked.domain)))
 
 
-@operation("domain delete", Role.ADMIN)
-async def delete_domain(house: AdminHouse, asked: DomainName) -> DomainView:
-    """Delete a domain that has no accounts and no aliases but postmaster@ and abuse@, with the
-    settings made for it. `changes revert` brings it back."""
+@dataclass(frozen=True, slots=True)
+class DeleteDomain:
+    """A domain that goes."""
 
-    def unit(changing: Changing) -> Domain:
-        found = people.domain(changing.tx, asked.domain)
-        names = house.flow.policies.current(changing.tx, house.flow.chain("")).of(ServerSettings)
+    domain: str = argument("The domain's name, such as example.org")
+    with_accounts: bool = argument(
+        "Delete its accounts and aliases too; accounts can be brought back for a while",
+        default=False,
+    )
+
+    def of_domain(self) -> str:
+        return named_domain(self.domain)
+
+
+@dataclass(frozen=True, slots=True)
+class DomainGone:
+    """A deleted domain, what went with it, and how it comes back."""
+
+    domain: str
+    accounts: int
+    aliases: int
+    change_set: str  # what `changes revert` takes
+
+    def told(self) -> str:
+        took = [
+            counted(number, one, many)
+            for number, one, many in (
+                (self.accounts, "account", ""),
+                (self.aliases, "alias", "aliases"),
+            )
+            if number
+        ]
+        gone = f"{self.domain} is deleted{', with ' if took else ''}{' and '.join(took)}."
+        return f"{gone} To bring it back:\n  postroom changes revert {self.change_set}"
+
+
+@operation("domain delete", Role.ADMIN)
+async def delete_domain(house: AdminHouse, asked: DeleteDomain) -> DomainGone:
+    """Delete a domain with its postmaster@ and abuse@ and the settings made for it; one that has
+    other addresses only with all of them, if that is asked for, in one change set. `changes revert`
+    brings back the domain, and its accounts while they can be."""
+
+    def unit(changing: Changing) -> tuple[Domain, int, int]:
+        tx = changing.tx
+        found = people.domain(tx, asked.domain)
+        names = house.flow.policies.current(tx, house.flow.chain("")).of(ServerSettings)
         if found.name == names.default_domain:
             raise InUse(
                 f"{found.name} is the server's default domain: set server.default_domain to another"
             )
-        return whole.delete_domain(changing, asked.domain)
+        held = people.accounts(tx, found.name, MOST + 1)
+        system = {f"{local}@{found.name}" for local in whole.SYSTEM_ADDRESSES}
+        others = [
+            alias
+            for alias in aliases.aliases(tx, found.name, MOST + 1)
+            if alias.address not in system
+        ]
+        if not asked.with_accounts and (held or others):
+            raise InUse(_inhabited(tx, found, held, others))
+        for account in held:
+            whole.delete_account(changing, account)
+        left = aliases.aliases(tx, found.name, MOST + 1)  # some went with the accounts they led to
+        whole.remove_aliases(changing, [each for each in left if each.address not in system])
+        return whole.delete_domain(changing, found.name), len(held), len(others)
 
-    gone = await changed(house, unit)
-    return DomainView(gone.name, 0, 0, iso(gone.created_at))
+    gone, accounts, ways = await changed(house, unit, much=asked.with_accounts)
+    return DomainGone(gone.name, accounts, ways, house.doing.change_sets[-1])
+
+
+def _inhabited(tx: Tx, of: Domain, held: Sequence[Account], others: Sequence[aliases.Alias]) -> str:
+    """Why a domain cannot go, and what is to be done."""
+    accounts, ways = people.domain_use(tx, of)
+    has = []
+    if held:
+        has.append(_some(counted(accounts, "account"), [str(each.address) for each in held]))
+    if others:
+        number = ways if len(others) > MOST else len(others)
+        names = list(dict.fromkeys(each.address for each in others))
+        has.append(_some(counted(number, "alias", "aliases"), names))
+    return (
+        f"{of.name} still has {' and '.join(has)}: delete them first, or take them along with "
+        "--with-accounts, after which accounts can be brought back for a while"
+    )
+
+
+def _some(number: str, names: Sequence[str]) -> str:
+    shown = ", ".join(names[:_NAMED])
+    return f"{number} ({shown}{', …' if len(names) > _NAMED else ''})"
 
 
 # --- accounts ---------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any
 
 from postroom.admin import journey
 from postroom.core.clock import iso
+from postroom.core.plural import counted
 from postroom.domain.mailboxes.reading import Whereabouts
 from postroom.domain.queue import Recipient
 
@@ -35,7 +36,7 @@ def story(record: Record, now: Now) -> tuple[str, ...]:
 def _story(record: Record, now: Now) -> Iterator[str]:
     yield _arrival(record)
     if record.get("message_id"):
-        size = f", {record['size']} octets" if "size" in record else ""
+        size = f", {counted(record['size'], 'octet')}" if "size" in record else ""
         yield f"Its Message-ID is {record['message_id']}{size}."
     if record.get("amended"):
         yield f"It was amended: {', '.join(record['amended'])}."
@@ -90,7 +91,7 @@ def _arrival(record: Record) -> str:
 def _vouched(record: Record) -> Iterator[str]:
     """What the checks of its sender found."""
     facts = record.get("facts", {})
-    address, spf = facts.get("iprev"), facts.get("spf")
+    address, spf, dmarc = facts.get("iprev"), facts.get("spf"), facts.get("dmarc")
     if address and address.get("host"):
         yield f"The address of the peer is that of {address['host']}."
     elif address:
@@ -101,6 +102,12 @@ def _vouched(record: Record) -> Iterator[str]:
         yield f"SPF of its sender: {spf.get('result')}, as {spf.get('why')}{said}."
         if record.get("from"):
             yield f"SPF of the peer's own name: {spf.get('helo')}, as {spf.get('helo_why')}."
+    for each in (facts.get("dkim") or {}).get("signatures", ()):
+        if each.get("code") != "none":
+            of = f" of {each['domain']}" if each.get("domain") else ""
+            yield f"DKIM signature{of}: {each.get('code')}. {each.get('why')}."
+    if dmarc:
+        yield f"DMARC of its author: {dmarc.get('result')}, as {dmarc.get('why')}."
 
 
 def _unknown(record: Record) -> Iterator[str]:

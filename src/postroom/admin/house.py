@@ -29,6 +29,7 @@ from postroom.core.errors import (
 from postroom.core.ids import ACCOUNT, CHANGE_SET, external, internal
 from postroom.core.log import HIDDEN
 from postroom.core.operations import OPERATIONS, REASON_LENGTH, Operation
+from postroom.core.plural import all_counted, all_well
 from postroom.core.settings import Role
 from postroom.domain import audit, check
 from postroom.domain.audit import Entry, Outcome
@@ -36,6 +37,7 @@ from postroom.domain.changes import Changing
 from postroom.domain.directory import people
 from postroom.domain.policy.history import ChangeSet, Note
 from postroom.mailflow.house import MailHouse
+from postroom.mailflow.relay import Dialer
 from postroom.store.sql import Tx
 
 T = TypeVar("T")
@@ -76,11 +78,11 @@ class CheckReport:
     repaired: tuple[str, ...] = ()
 
     def told(self) -> str:
-        looked = ", ".join(f"{number} {what}" for what, number in self.counts.items())
+        looked = all_counted(self.counts)
         lines = [f"Looked at {looked}." if looked else "There was nothing to look at."]
         lines += [f"put right: {text}" for text in self.repaired]
         lines += [f"PROBLEM: {text}" for text in self.problems]
-        lines.append(f"{len(self.problems)} problems." if self.problems else "All is well.")
+        lines.append(all_well(len(self.problems)))
         return "\n".join(lines)
 
 
@@ -143,6 +145,7 @@ class AdminHouse:
     check: Callable[[bool], Awaitable[CheckReport]]
     server: Callable[[], ServerView | None] = no_server
     ask: Ask = nobody  # all workers
+    dialer: Dialer | None = None  # the running server's; without one nobody outside is asked
     caller: Caller = field(default=OWNER)
     doing: Doing = field(default_factory=Doing)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from postroom.core.clock import iso
+from postroom.core.plural import counted
 from postroom.domain.queue import Recipient
 from postroom.mailflow.nexthop import Way, parse_next_hop
 
@@ -60,7 +61,7 @@ def _stands(each: Recipient) -> str:
     if not each.attempts:
         return f"It waits for its first try, {until}."
     since = f"since {iso(each.message.arrived_at)}"
-    tried = f"tried {each.attempts} times"
+    tried = f"tried {counted(each.attempts, 'time')}"
     if each.last_at is not None:
         tried += f", last at {iso(each.last_at)}"
     said = f": {each.last_reply}" if each.last_reply else ""
@@ -74,7 +75,8 @@ def _relayed(event: Event) -> str:
 
 
 def _waits(event: Event) -> str:
-    told = f"{_at(event)} it had to wait: {_host(event)}: {event.get('reply')}."
+    by = f"{_host(event)}: " if event.get("host") else ""
+    told = f"{_at(event)} it had to wait: {by}{event.get('reply')}."
     if event.get("in doubt"):
         told += " The message had gone out whole, so it may arrive twice."
     return told

@@ -7,7 +7,7 @@ default, since workers of two releases may ask each other.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from postroom.core.bus import Question
@@ -85,10 +85,14 @@ class FindLines(Question["LinesFound"]):
     lines: int
     session: str = ""
     trace: str = ""
+    after: Mapping[str, str] = field(default_factory=dict)  # by worker, a place that it told
 
 
 @dataclass(frozen=True, slots=True)
 class LinesFound:
-    """Lines as JSON texts, the oldest first."""
+    """Lines as JSON texts, the oldest first; the place after the last line that there is; and how
+    many lines came after the place that was asked for, but are not held any more."""
 
     lines: tuple[str, ...]
+    place: str = ""
+    lost: int = 0

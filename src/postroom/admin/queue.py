@@ -14,6 +14,7 @@ from postroom.core.clock import Instant, iso
 from postroom.core.errors import Misuse
 from postroom.core.ids import TRACE, external
 from postroom.core.operations import argument, operation
+from postroom.core.plural import counted
 from postroom.core.settings import Role
 from postroom.domain.queue import LOCAL, REMOTE, Hop, QueuedMessage, byhand
 from postroom.domain.queue.byhand import Waiting
@@ -100,13 +101,15 @@ class QueuedView:
 
     def told(self) -> str:
         lines = [
-            f"{self.id} from {self.sender}, {self.octets} octets, came by {self.came_by}",
+            f"{self.id} from {self.sender}, {counted(self.octets, 'octet')}, "
+            f"came by {self.came_by}",
             f"arrived {self.arrived}, is returned after {self.expires}",
         ]
         for each in self.recipients:
             when = "held back" if each.due == "held" else f"next at {each.due}"
             lines.append(
-                f"  {each.recipient} by {each.next_hop}: tried {each.attempts} times, {when}"
+                f"  {each.recipient} by {each.next_hop}: "
+                f"tried {counted(each.attempts, 'time')}, {when}"
             )
             if each.reply:
                 lines.append(f"    {each.reply}")
@@ -139,7 +142,7 @@ class Touched:
     recipients: int
 
     def told(self) -> str:
-        return f"{self.recipients} recipients"
+        return counted(self.recipients, "recipient")
 
 
 @operation("queue hold", Role.ADMIN)

@@ -19,6 +19,7 @@ from postroom.admin.house import OWNER, AdminHouse, CheckReport, checker
 from postroom.core.clock import Instant, iso, to_datetime
 from postroom.core.errors import MailError, NotFound, OverQuota
 from postroom.core.operations import argument, operation
+from postroom.core.plural import all_counted, all_well, counted
 from postroom.core.settings import Role
 from postroom.domain import audit, queue
 from postroom.domain import backup as kept
@@ -99,16 +100,16 @@ class RestoreReport:
 
     def told(self) -> str:
         lines = [
-            f"Restored the backup {self.backup}: {self.rows} rows, {self.contents} contents of "
-            f"{self.octets} octets, {self.files} files.",
-            f"{self.waiting} messages wait in the queue; what was sent after the backup was made "
-            "is sent again.",
+            f"Restored the backup {self.backup}: {counted(self.rows, 'row')}, "
+            f"{counted(self.contents, 'content')} of {counted(self.octets, 'octet')}, "
+            f"{counted(self.files, 'file')}.",
+            f"In the queue: {counted(self.waiting, 'message')}; what was sent after the backup "
+            "was made is sent again.",
         ]
         if self.checked:
-            looked = ", ".join(f"{number} {what}" for what, number in self.checked.items())
-            lines.append(f"Checked {looked}.")
+            lines.append(f"Checked {all_counted(self.checked)}.")
         lines += [f"PROBLEM: {text}" for text in self.problems]
-        lines.append(f"{len(self.problems)} problems." if self.problems else "All is well.")
+        lines.append(all_well(len(self.problems)))
         return "\n".join(lines)
 
 
@@ -206,8 +207,8 @@ class RestoredMail:
 
     def told(self) -> str:
         lines = [
-            f"Restored {self.messages} messages of {self.octets} octets from the backup "
-            f"{self.backup} into {self.mailbox} of {self.account}."
+            f"Restored {counted(self.messages, 'message')} of {counted(self.octets, 'octet')} "
+            f"from the backup {self.backup} into {self.mailbox} of {self.account}."
         ]
         lines += [f"PROBLEM: {text}" for text in self.problems]
         return "\n".join(lines)
@@ -273,8 +274,8 @@ async def _bring(
         quota.messages and count + len(found) > quota.messages
     ):
         raise OverQuota(
-            f"{len(found)} messages of {octets} octets do not fit the quota of {account.address}; "
-            "nothing was restored"
+            f"There is no room for {counted(len(found), 'message')} of "
+            f"{counted(octets, 'octet')} in the quota of {account.address}; nothing was restored"
         )
     bringing = _Bringing(house, copy, account.id, quota)
     box, path = await flow.mail.write(

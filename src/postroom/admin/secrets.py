@@ -11,6 +11,7 @@ from postroom.core.errors import SecretUnreadable
 from postroom.core.operations import operation
 from postroom.core.secrets import Keyring, key_of
 from postroom.core.settings import Role
+from postroom.domain import signing
 from postroom.domain.changes.objects import place_name
 from postroom.domain.policy import secrets
 from postroom.store.sql import Tx
@@ -91,6 +92,10 @@ async def rotate_secrets(house: AdminHouse, asked: Nothing) -> Rotated:
         while last is not None:
             done, last = await mail.write(secrets.reseal_history, name, again, last)
             sealed += done
+    last = 0
+    while last is not None:
+        done, last = await mail.write(signing.reseal, again, last)
+        sealed += done
     kept = [key_of(each) for each in await _all(house)]
     retired = keys.retire(set(kept))
     return Rotated(fresh, sealed, len(kept) - kept.count(fresh), retired)
@@ -110,6 +115,7 @@ async def _all(house: AdminHouse) -> list[str]:
     """Every sealed text that is kept, former ones too."""
     mail = house.flow.mail
     found = list((await mail.read_much(secrets.kept)).values())
+    found += (await mail.read_much(signing.sealed)).values()
     for name in secrets.names():
         last: int | None = 0
         while last is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from postroom import __version__
+from postroom.admin import scheduled
 from postroom.admin.directory import Nothing
 from postroom.admin.house import AdminHouse, CheckReport, WorkerView
 from postroom.admin.questions import FindMetrics
@@ -17,6 +18,7 @@ from postroom.core.clock import Instant, iso
 from postroom.core.errors import NotFound
 from postroom.core.jobs import JOBS
 from postroom.core.operations import argument, operation
+from postroom.core.plural import counted
 from postroom.core.settings import Role
 from postroom.domain import jobs, queue
 from postroom.domain.directory import people
@@ -56,15 +58,19 @@ class StatusView:
     waiting_recipients: int
     metrics: Mapping[str, Any]  # of all workers; empty without a server
     missing: tuple[MissingWorker, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def told(self) -> str:
         lines = [
+            *(f"WARNING: {each}" for each in self.warnings),
             f"Postroom {self.version} on Python {self.python}: {self.state}",
-            f"{self.hostname}, {self.domains} domains; "
-            f"{self.waiting_recipients} recipients of {self.waiting_messages} messages wait",
+            f"{self.hostname}, {counted(self.domains, 'domain')}; waiting: "
+            f"{counted(self.waiting_recipients, 'recipient')} of "
+            f"{counted(self.waiting_messages, 'message')}",
             *(f"listens: {each}" for each in self.listeners),
             *(
-                f"worker {w.worker}: {w.state}, process {w.process}, died {w.deaths} times"
+                f"worker {w.worker}: {w.state}, process {w.process}, "
+                f"died {counted(w.deaths, 'time')}"
                 for w in self.workers
             ),
         ]
@@ -81,19 +87,19 @@ class StatusView:
 def _number(value: object) -> str:
     if isinstance(value, Mapping):
         mean = value["sum"] / value["count"]
-        return f"{value['count']} times, on average {mean:.4g}"
+        return f"{counted(value['count'], 'time')}, on average {mean:.4g}"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _look(tx: Tx) -> tuple[int, Mapping[str, Any]]:
-    return len(people.domains(tx)), queue.counts(tx)
+def _look(tx: Tx) -> tuple[int, Mapping[str, Any], str]:
+    return len(people.domains(tx)), queue.counts(tx), scheduled.failing(tx)
 
 
 @operation("status", Role.ADMIN, changes=False)
 async def status(house: AdminHouse, asked: Nothing) -> StatusView:
     """Show the version, the workers, what waits, and what all workers together have counted."""
     flow = house.flow
-    domains, waiting = await flow.mail.read(_look)
+    domains, waiting, failing = await flow.mail.read(_look)
     server = house.server()
     counted: Mapping[str, Any] = {}
     missing: tuple[MissingWorker, ...] = ()
@@ -113,6 +119,7 @@ async def status(house: AdminHouse, asked: Nothing) -> StatusView:
         waiting_recipients=int(waiting.get("recipients", 0)),
         metrics=counted,
         missing=missing,
+        warnings=(failing,) if failing else (),
     )
 
 

@@ -5,8 +5,11 @@ All workers are asked. One that gives no answer in time is named: what it knows 
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import ipaddress
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,12 +21,18 @@ from postroom.core.bus import Answers
 from postroom.core.errors import Misuse, NotFound, Unreachable
 from postroom.core.ids import SESSION
 from postroom.core.operations import argument, operation
+from postroom.core.plural import counted
 from postroom.core.settings import Role
 from postroom.domain.directory.spelling import address_of, named_domain
 
 SESSIONS: Final = 10_000
 LINES: Final = 2_000
 """What one operation shows at most."""
+EVERY: Final = 0.25
+PATIENCE: Final = 1.0
+"""Seconds between two looks for new lines, and until an answer says that there are none."""
+PLACE_MAX: Final = 16 * 1024
+_PLACE: Final = re.compile(r"(?:[0-9]+:[0-9]+\.[0-9]+(?:,[0-9]+:[0-9]+\.[0-9]+)*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +168,8 @@ class LogTail:
     lines: int = argument("How many at most, the last ones", default=100)
     session: str = argument("Only those of this session", default="")
     id: str = argument("Only those that name this id, such as a message's", default="")
+    follow: bool = argument("Go on with those that come, until Ctrl-C", default=False)
+    after: str = argument("Only those after this place, as the last answer told it", default="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,29 +197,80 @@ def _value(value: object) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class LostLines:
+    """Lines of a worker that nobody will show: they came faster than they were read."""
+
+    worker: int
+    lost: int
+
+    def told(self) -> str:
+        return f"WITHOUT {counted(self.lost, 'line')} of worker {self.worker}: read too late"
+
+
+@dataclass(frozen=True, slots=True)
 class LogLines:
-    """The last lines, and who did not say its own."""
+    """The last lines, who did not say its own, and where to go on."""
 
     lines: tuple[LogLine, ...]
     missing: tuple[MissingWorker, ...]
+    lost: tuple[LostLines, ...] = ()
+    place: str = ""  # after all that every worker has told
 
     def told(self) -> str:
-        shown = [each.told() for each in self.lines] or ["(none)"]
-        return "\n".join((*shown, *(each.told() for each in self.missing)))
+        told = self.more_told()
+        return told if self.lines else f"(none)\n{told}".rstrip("\n")
+
+    def goes_on(self) -> Mapping[str, str]:
+        return {"after": self.place}
+
+    def more_told(self) -> str:
+        return "\n".join(each.told() for each in self.more_parts())
+
+    def more_parts(self) -> tuple[LostLines | LogLine | MissingWorker, ...]:
+        return (*self.lost, *self.lines, *self.missing)
 
 
 @operation("log tail", Role.ADMIN, changes=False)
 async def tail_log(house: AdminHouse, asked: LogTail) -> LogLines:
     """Show the last lines of the log of all workers, in the order of their times. Each worker
     holds its last 2,000 in memory; all others are where its standard error goes, as is all that
-    the supervisor says."""
+    the supervisor says. With --follow it goes on; who reads slower than lines come loses some, and
+    is told how many. With --json every line is then an object on a line of its own."""
     if not 1 <= asked.lines <= LINES:
         raise Misuse(f"Lines are from 1 to {LINES:,}")
-    answers = await house.ask(FindLines(asked.lines, asked.session, asked.id))
+    if not (asked.follow and asked.after):
+        return await _lines(house, asked, asked.lines)
+    # Nobody is told of lines: who follows asks again and again, so that what waits for a slow
+    # reader is what each worker holds anyway. Short, so that a server that stops is not kept up.
+    loop = asyncio.get_running_loop()
+    until = loop.time() + PATIENCE
+    while True:
+        found = await _lines(house, asked, LINES)
+        if found.lines or found.lost or loop.time() >= until:
+            # Who is missing was told once; what it has to tell comes with a later answer.
+            return dataclasses.replace(found, missing=())
+        await asyncio.sleep(EVERY)
+
+
+async def _lines(house: AdminHouse, asked: LogTail, most: int) -> LogLines:
+    places = _places(asked.after)
+    answers = await house.ask(FindLines(most, asked.session, asked.id, places))
     found = [
         LogLine(worker, json.loads(line))
         for worker, answer in answers.by.items()
         for line in answer.lines
     ]
     found.sort(key=lambda each: (each.line.get("time", ""), each.worker))
-    return LogLines(tuple(found[-asked.lines :]), who_is_missing(answers))
+    lost = [LostLines(worker, answer.lost) for worker, answer in answers.by.items() if answer.lost]
+    # Who gave no answer now is asked from the same place on.
+    places = {**places, **{str(w): answer.place for w, answer in answers.by.items()}}
+    place = ",".join(f"{worker}:{at}" for worker, at in sorted(places.items()))
+    shown = found[-most:] if not asked.after else found
+    return LogLines(tuple(shown), who_is_missing(answers), tuple(lost), place)
+
+
+def _places(text: str) -> dict[str, str]:
+    """A place of all workers as each told its own; raises Misuse."""
+    if len(text) > PLACE_MAX or not _PLACE.fullmatch(text):
+        raise Misuse("This is no place in the log, as an answer tells it")
+    return dict(each.split(":") for each in text.split(",")) if text else {}

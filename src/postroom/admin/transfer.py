@@ -12,6 +12,7 @@ from postroom.admin.house import AdminHouse
 from postroom.core.clock import iso, to_datetime
 from postroom.core.ids import ACCOUNT, external
 from postroom.core.operations import argument, operation
+from postroom.core.plural import counted
 from postroom.core.settings import Role
 from postroom.domain.directory import people
 from postroom.domain.directory.people import Account
@@ -93,9 +94,9 @@ class ImportReport:
     def told(self) -> str:
         verb = "Would import" if self.dry_run else "Imported"
         lines = [
-            f"{verb} {self.imported} messages of {self.octets} octets into {self.mailboxes} "
-            f"mailboxes of {self.account} in {self.seconds:.1f} s; {self.already_there} were there "
-            f"already, {self.failed} failed.",
+            f"{verb} {counted(self.imported, 'message')} of {counted(self.octets, 'octet')} into "
+            f"{counted(self.mailboxes, 'mailbox', 'mailboxes')} of {self.account} in "
+            f"{self.seconds:.1f} s; there already: {self.already_there}, failed: {self.failed}.",
         ]
         lines += [f"PROBLEM: {text}" for text in self.problems]
         lines.append(f"The receipt is {self.receipt}")
@@ -226,9 +227,9 @@ class ExportReport:
 
     def told(self) -> str:
         lines = [
-            f"Exported {self.exported} messages of {self.octets} octets from {self.mailboxes} "
-            f"mailboxes of {self.account} to {self.target} in {self.seconds:.1f} s; "
-            f"{self.failed} failed.",
+            f"Exported {counted(self.exported, 'message')} of {counted(self.octets, 'octet')} "
+            f"from {counted(self.mailboxes, 'mailbox', 'mailboxes')} of {self.account} to "
+            f"{self.target} in {self.seconds:.1f} s; failed: {self.failed}.",
         ]
         lines += [f"PROBLEM: {text}" for text in self.problems]
         lines.append(f"The receipt is {self.receipt}")

@@ -43,25 +43,37 @@ Entry: TypeAlias = str | Mapping[str, Any]
 class Recent:
     """The last lines of a process: so many, and so many characters in all."""
 
-    __slots__ = ("_entries", "_held", "_most", "_room")
+    __slots__ = ("_added", "_entries", "_held", "_most", "_room")
 
     def __init__(self, lines: int = 2_000, characters: int = 2 * 1024 * 1024) -> None:
-        self._entries: deque[tuple[Entry, int]] = deque()
+        self._entries: deque[tuple[Entry, int, int]] = deque()  # with size and number
+        self._added = 0
         self._held = 0
         self._most = lines
         self._room = characters
 
     def add(self, entry: Entry, size: int) -> None:
         """Keep a line of `size` characters, and let go of the oldest where there is no room."""
-        self._entries.append((entry, size))
+        self._added += 1
+        self._entries.append((entry, size, self._added))
         self._held += size
         while self._held > self._room or len(self._entries) > self._most:
-            _, gone = self._entries.popleft()
+            _, gone, _ = self._entries.popleft()
             self._held -= gone
 
     def entries(self) -> tuple[Entry, ...]:
         """What is kept now, the oldest first."""
-        return tuple(entry for entry, _ in self._entries)
+        return tuple(entry for entry, _, _ in tuple(self._entries))
+
+    def after(self, number: int) -> tuple[tuple[Entry, ...], int, int]:
+        """What came after the entry of that number (from 1) and is kept, the oldest first; the
+        number of the last entry; and how many came after it too, but are gone already."""
+        kept = tuple(self._entries)
+        if not kept:
+            return (), self._added, max(0, self._added - number)
+        first, last = kept[0][2], kept[-1][2]
+        lost = max(0, first - number - 1)
+        return tuple(entry for entry, _, n in kept if n > number), last, lost
 
     def clear(self) -> None:
         """Forget all: after a fork they are another process's."""

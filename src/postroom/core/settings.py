@@ -96,9 +96,10 @@ class Setting:
             raise Misuse(f"{self.name} is a secret, which is kept sealed: use `settings secret`")
         if self.form is not None and value != self.default:
             try:
-                self.form(value)
+                formed = self.form(value)
             except MailError as error:
                 raise Misuse(f"{self.name}: {error}") from error
+            value = formed if isinstance(formed, str) else value
         checked: Value = value
         return checked
 
@@ -143,7 +144,8 @@ def setting(  # a dataclass field, typed as what it holds: HOUSE §6
 ) -> Any:
     """Declare a setting: its default, what it does, in which unit, and where it may be set.
 
-    `form` reads a text and raises a MailError for what it is not; the default is not read. A
+    `form` reads a text and raises a MailError for what it is not; if it returns a text, that is
+    the value, in the one spelling that is kept and shown. The default is not read. A
     `secret` is a text that is kept sealed (`core.secrets`), and shown to nobody.
     """
     return dataclasses.field(

@@ -49,6 +49,8 @@ class Answered:
     code: int = DONE
     wants: Mapping[str, str] = field(default_factory=dict)  # LINE, STDIN or a path, by argument
     alone: bool = False  # whether only a process without a server can do it
+    # What to ask again with once this is said, by argument: more is to come.
+    goes_on: Mapping[str, str] = field(default_factory=dict)
 
 
 def converse(
@@ -58,14 +60,20 @@ def converse(
     stdout: TextIO,
     stderr: TextIO,
 ) -> int | None:
-    """Ask, bring what is wanted, say the answer; the exit code, or None for what `ask` must do
-    alone. Raises what `ask` raises."""
+    """Ask, bring what is wanted, say the answer, and go on for as long as there is more to come;
+    the exit code, or None for what `ask` must do alone. Raises what `ask` raises."""
     typed = Typed(tuple(words), _folder(), _columns(stdout))
     answered = ask(typed)
     if answered.wants:
         answered = ask(_brought(typed, answered.wants, stdin))
     if answered.alone:
         return None
+    while answered.goes_on:
+        # What was said has to be taken before more is asked for: no process holds it meanwhile.
+        stdout.write(answered.out)
+        stdout.flush()
+        typed = replace(typed, read={**typed.read, **answered.goes_on})
+        answered = ask(typed)
     stdout.write(answered.out)
     stdout.flush()
     stderr.write(answered.err)

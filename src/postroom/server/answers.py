@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
@@ -86,13 +87,14 @@ class Answering:
         return MetricsFound(metrics.snapshot())
 
     async def lines(self, asked: FindLines) -> LinesFound:
-        """The last lines of this process's log."""
+        """The last lines of this process's log, or those after a place in it."""
         holding = [f'"session":{json.dumps(asked.session)}'] if asked.session else []
         if asked.trace:
             holding.append(json.dumps(asked.trace)[1:-1])  # under whatever name
-        kept = log.RECENT.entries()
+        number = _number(asked.after.get(str(self._worker), ""))
+        kept, last, lost = log.RECENT.after(number or 0)
         found = await asyncio.to_thread(log.last_lines, kept, asked.lines, *holding)
-        return LinesFound(tuple(found))
+        return LinesFound(tuple(found), f"{os.getpid()}.{last}", 0 if number is None else lost)
 
     def _connections(self) -> Iterator[tuple[str, Connection]]:
         # Copies: others come and go between the slices.
@@ -122,6 +124,13 @@ class Answering:
             state=told.state if told else beginning,
             sent=connection.sent,
         )
+
+
+def _number(place: str) -> int | None:
+    """The number of a line of this process; None if the place is none of its own: a worker that
+    has the number of one that died tells all that it has."""
+    process, _, number = place.partition(".")
+    return int(number) if process == str(os.getpid()) and number.isdecimal() else None
 
 
 def _fits(

@@ -23,6 +23,8 @@ from postroom.store.blobs import Blobs
 from postroom.store.files import Files
 from postroom.store.migrate import migrate_postgres, migrate_sqlite
 from postroom.store.postgres import PostgresDatabase
+from postroom.store.schema import MAIL, STATE
+from postroom.store.shape import check_postgres, check_sqlite
 from postroom.store.sql import Tx
 from postroom.store.sqlite import SqliteDatabase
 
@@ -101,12 +103,19 @@ def refuse_unfinished(layout: Layout) -> None:
 
 
 def migrate(layout: Layout, boot: Bootstrap) -> None:
-    """Bring both stores to this release's schema. Blocks; raises StoreFailed, NewerSchema.
+    """Bring both stores to this release's schema. Blocks; raises StoreFailed, NewerSchema, and
+    OtherSchema for a store that does not come to have its tables.
 
     Raises as `refuse_unfinished`.
     """
     refuse_unfinished(layout)
     bring_up(layout, boot)
+    if boot.database_url:
+        check_postgres(boot.database_url, "mail", MAIL)
+        check_postgres(boot.database_url, "state", STATE)
+    else:
+        check_sqlite(mail_path(layout), MAIL)
+        check_sqlite(state_path(layout), STATE)
 
 
 def bring_up(layout: Layout, boot: Bootstrap) -> None:

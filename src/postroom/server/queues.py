@@ -22,10 +22,10 @@ class Queues:
         self, house: MailHouse, intake: Intake, reach: Reach, wheel: TimerWheel, holder: int
     ) -> None:
         """`holder` is this worker's number from 1 on. Construct on the loop."""
-        dial, self.resolver = dialer(house, reach, wheel)
+        self.dialer, self.resolver = dialer(house, reach, wheel)
         self._local = LocalQueue(house, holder)
         self._composed = ComposedQueue(house, intake, holder)
-        self._remote = RemoteQueue(house, dial, holder)
+        self._remote = RemoteQueue(house, self.dialer, holder)
 
     @property
     def runs(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:

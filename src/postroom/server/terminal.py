@@ -7,11 +7,10 @@ It imports next to nothing, so that a command is there at once. The form of a re
 from __future__ import annotations
 
 import json
-import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from postroom.core.errors import Malformed, Misuse, Unreachable
 from postroom.core.terminal import (
@@ -26,6 +25,8 @@ from postroom.core.terminal import (
 from postroom.net.unix import connect_unix
 
 CONNECT: Final = 10.0  # seconds
+PLACE: Final = "after"
+"""The argument that says from where on, of an output that goes on."""
 
 
 def told_by_server(control_socket: str, words: Sequence[str]) -> int | None:
@@ -35,33 +36,66 @@ def told_by_server(control_socket: str, words: Sequence[str]) -> int | None:
     cannot do that. Nothing was done then.
     """
     try:
-        sock = connect_unix(control_socket, timeout=CONNECT)
+        talk = _Talk(control_socket)
     except OSError:
         return None
-    sock.settimeout(None)  # an operation takes as long as it takes
-    with sock, sock.makefile("rb") as answers:
-        try:
-            return converse(
-                lambda typed: _ask(sock, answers, typed), words, sys.stdin, sys.stdout, sys.stderr
-            )
-        except (Misuse, Malformed, Unreachable) as error:
-            _complain(str(error), str(error.status), as_json="--json" in words)
-            return MISUSE if isinstance(error, Misuse) else REFUSED
-
-
-def _ask(sock: socket.socket, answers: IO[bytes], typed: Typed) -> Answered:
-    """One question; raises Misuse, Unreachable, Malformed."""
-    line = json.dumps({"operation": "typed", "input": asdict(typed)}).encode() + b"\n"
-    if len(line) > REQUEST_MAX:
-        raise Misuse("These arguments are too long")
     try:
-        sock.sendall(line)
-        answer = answers.readline(ANSWER_MAX + 1)
-    except OSError as error:
-        raise Unreachable("The server went away", detail=str(error)) from error
-    if not answer.endswith(b"\n"):
-        raise Unreachable("The server went away in the middle of its answer")
-    return _understood(answer)
+        return converse(talk.ask, words, sys.stdin, sys.stdout, sys.stderr)
+    except (Misuse, Malformed, Unreachable) as error:
+        _complain(str(error), str(error.status), as_json="--json" in words)
+        return MISUSE if isinstance(error, Misuse) else REFUSED
+    finally:
+        talk.close()
+
+
+class _Talk:
+    """A connection to the running server; raises OSError if there is none."""
+
+    def __init__(self, control_socket: str) -> None:
+        self._path = control_socket
+        self._connect()
+
+    def _connect(self) -> None:
+        self._sock = connect_unix(self._path, timeout=CONNECT)
+        self._sock.settimeout(None)  # an operation takes as long as it takes
+        self._answers = self._sock.makefile("rb")
+
+    def close(self) -> None:
+        self._answers.close()
+        self._sock.close()
+
+    def ask(self, typed: Typed) -> Answered:
+        """One question; raises Misuse, Unreachable, Malformed."""
+        line = json.dumps({"operation": "typed", "input": asdict(typed)}).encode() + b"\n"
+        if len(line) > REQUEST_MAX:
+            raise Misuse("These arguments are too long")
+        try:
+            return _understood(self._asked(line))
+        except _Gone:
+            if PLACE not in typed.read:
+                raise
+        # Who follows has asked for what comes after a place, so it may ask twice. The server lets
+        # go of who was silent for a while, as a reader that paused is, and workers come and go.
+        self.close()
+        try:
+            self._connect()
+        except OSError as error:
+            raise _Gone("The server went away", detail=str(error)) from error
+        return _understood(self._asked(line))
+
+    def _asked(self, line: bytes) -> bytes:
+        try:
+            self._sock.sendall(line)
+            answer = self._answers.readline(ANSWER_MAX + 1)
+        except OSError as error:
+            raise _Gone("The server went away", detail=str(error)) from error
+        if not answer.endswith(b"\n"):
+            raise _Gone("The server went away in the middle of its answer")
+        return answer
+
+
+class _Gone(Unreachable):
+    """The connection ended before there was an answer."""
 
 
 def _understood(answer: bytes) -> Answered:

@@ -13,13 +13,13 @@ import structlog
 from postroom.access import Authenticator
 from postroom.admin import AdminHouse, ServerView, WorkerView
 from postroom.admin.house import checker
+from postroom.admin.scheduled import BACKUP
 from postroom.core import log
 from postroom.core.errors import MailError
 from postroom.core.jobs import JOBS
 from postroom.domain.events import DirectoryChanged, QueueReady
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.intake import Intake
-from postroom.mailflow.upkeep import JOBS_DECLARED
 from postroom.net.accept import Acceptor, Strangers
 from postroom.net.certificates import CertificateStore
 from postroom.net.connection import Handler, Peer
@@ -107,23 +107,29 @@ async def run_worker(
         acceptors = _acceptors(context, doors, certificates, wheel, reach)
         Answering(context.index, acceptors).begin(bus)
         administration = AdminHouse(
-            house, authenticator, checker(house), partial(_server_view, layout), bus.ask
+            house,
+            authenticator,
+            checker(house),
+            partial(_server_view, layout),
+            bus.ask,
+            queues.dialer,
         )
         controls = [
             ControlServer(bound.sock, administration)
             for bound in context.sockets
             if bound.listener.name == "control"
         ]
-        jobs = JobRunner(
-            house,
-            house.mail,
-            house.clock,
-            holder,
-            declared={name: JOBS[name] for name in JOBS_DECLARED},
-        )
+        # A backup takes its time: the others do not wait behind it.
+        jobs = [
+            JobRunner(house, house.mail, house.clock, holder, declared=declared)
+            for declared in (
+                {name: job for name, job in JOBS.items() if name != BACKUP},
+                {BACKUP: JOBS[BACKUP]},
+            )
+        ]
         runners = [
             *(asyncio.create_task(run()) for run in queues.runs),
-            asyncio.create_task(jobs.run()),
+            *(asyncio.create_task(runner.run()) for runner in jobs),
             asyncio.create_task(pop3.run()),
             asyncio.create_task(_follow_settings(house, changed)),
         ]
@@ -139,6 +145,7 @@ async def run_worker(
             for runner in runners:
                 runner.cancel()
             intake.refusals.flush()
+            intake.feedback.flush()
             await asyncio.gather(*runners, return_exceptions=True)
             await pop3.close()
             await authenticator.close()

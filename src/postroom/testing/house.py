@@ -354,6 +354,7 @@ async def _open_doors(stack: AsyncExitStack, house: House, around: Surroundings)
         acceptor.start()
         stack.push_async_callback(_shut, acceptor)
     stack.callback(house.intake.refusals.flush)
+    stack.callback(house.intake.feedback.flush)
 
 
 async def _hiring(

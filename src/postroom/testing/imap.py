@@ -30,6 +30,7 @@ from postroom.wire.imap import (
     Tagged,
     Untagged,
     Value,
+    compress,
 )
 
 PATIENCE: Final = 10.0
@@ -433,3 +434,72 @@ class Follower:
 
     def uids(self) -> list[Value]:
         return [known.get("UID") for known in self.messages]
+
+
+# --- keeping a mailbox between sessions --------------------------------------------------------
+
+
+class Cache:
+    """What a client keeps of a mailbox over sessions, if QRESYNC alone tells it. RFC 7162 §3.2.
+
+    `flags` by UID; `modseq` is the highest up to which the server said that it told everything.
+    """
+
+    def __init__(self) -> None:
+        self.uidvalidity = 0
+        self.modseq = 0
+        self.flags: dict[int, set[str]] = {}
+        self.count = 0
+        """How many messages the open mailbox has, as EXISTS and VANISHED say."""
+
+    def parameter(self, *, known: bool = False, match: bool = False) -> str:
+        """What SELECT is given after the mailbox; `known` and `match` add the UIDs that are known,
+        and some of them with their numbers."""
+        if not self.modseq:
+            return ""
+        uids = sorted(self.flags)
+        more = ""
+        if known and uids:
+            more += " " + compress(uids).decode("ascii")
+        if match and uids:
+            places = sorted({len(uids) // 2, len(uids) * 3 // 4, len(uids) - 1})
+            numbers = ",".join(str(place + 1) for place in places)
+            more += f" ({numbers} {','.join(str(uids[place]) for place in places)})"
+        return f" (QRESYNC ({self.uidvalidity} {self.modseq}{more}))"
+
+    def hear(self, reply: Reply, *, opened: bool = False) -> None:
+        """Take the reply to a command that went well; `opened`: to SELECT or EXAMINE."""
+        if opened:
+            validity = reply.code_data("UIDVALIDITY")
+            assert validity is not None
+            assert isinstance(validity[0], int)
+            if validity[0] != self.uidvalidity:
+                self.uidvalidity, self.modseq, self.flags = validity[0], 0, {}
+        for each in reply.untagged:
+            match each.name:
+                case b"EXISTS":
+                    assert each.number is not None
+                    self.count = each.number
+                case b"VANISHED":
+                    self._vanished(each)
+                case b"FETCH":
+                    ((_, items),) = fetches([each])
+                    uid = items["UID"]  # never without it: RFC 7162 §3.2.4
+                    assert isinstance(uid, int)
+                    if "FLAGS" in items:
+                        self.flags[uid] = flags_of(items["FLAGS"]) - {"\\Recent"}
+                case _:
+                    assert each.name != b"EXPUNGE", each  # RFC 7162 §3.2.10
+        highest = reply.code_data("HIGHESTMODSEQ")
+        if highest is not None:
+            assert isinstance(highest[0], int)
+            assert highest[0] >= self.modseq, (self.modseq, highest)
+            self.modseq = highest[0]
+
+    def _vanished(self, told: Untagged) -> None:
+        earlier = told.data[0] == (b"EARLIER",)
+        for uid in numbers_of(told.data[-1]):
+            self.flags.pop(uid, None)
+            if not earlier:
+                self.count -= 1  # RFC 7162 §3.2.10.2: only what was counted
+                assert self.count >= 0, told

@@ -1,0 +1,47 @@
+"""A store of another release or build: one sentence says what it is and what to do."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from postroom.server import house
+from postroom.server.house import Bootstrap
+from postroom.server.instance import Layout
+from postroom.store import sqlite_engine
+from postroom.testing.process import free_offset
+from tests.walking import ENVIRONMENT, PROGRAM
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("DROP TABLE placement", "This store was made by a build of Postroom whose tables were"),
+        ("INSERT INTO schema_step VALUES (999, 'later')", "written by a newer release of Postroom"),
+    ],
+)
+def test_serve_and_commands_say_what_the_store_is(
+    tmp_path: Path, change: str, sentence: str
+) -> None:
+    layout = Layout(str(tmp_path))
+    house.migrate(layout, Bootstrap())
+    db = sqlite_engine.connect(house.mail_path(layout), durable=False)
+    db.execute(change)
+    db.close()
+    offset = str(free_offset())
+    for words in (("account", "list"), ("serve", "--port-offset", offset, "--workers", "1")):
+        done = subprocess.run(
+            [*PROGRAM, *words, "--data", str(tmp_path)],
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert done.returncode == 1, words
+        told = [line for line in done.stderr.splitlines() if line.startswith("postroom: ")]
+        assert len(told) == 1
+        assert sentence in told[0]
+        assert "no such table" not in told[0]
