@@ -26,8 +26,11 @@ _TERMS = """
     a:mail.%{d} a:%{o} exists:%{l1r-}.%{d2} moo=cow all:x ip4:192.0.2.1/33 a:b exp=b.example
     ip4:192.0.2.1 ip6:::/0 A:B.EXAMPLE +MX
 """
-RECORDS = st.lists(st.sampled_from(_TERMS.split()), max_size=5).map(
-    lambda terms: " ".join(["v=spf1", *terms])
+# An unknown modifier that comes twice is a permerror to pyspf; RFC 7208 §6 has it ignored.
+RECORDS = (
+    st.lists(st.sampled_from(_TERMS.split()), max_size=5)
+    .filter(lambda terms: terms.count("moo=cow") < 2)
+    .map(lambda terms: " ".join(["v=spf1", *terms]))
 )
 ADDRESSES = ("192.0.2.1", "192.0.2.200", "203.0.113.9", "2001:db8::1", "2001:db9::1")
 
