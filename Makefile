@@ -47,6 +47,7 @@ check: setup
 	$(PY) -m tools.check_house
 	$(PY) -m tools.coverage --check
 	$(PY) -m tools.rfc_index --check
+	$(PY) -m tools.extensions --check
 	$(PY) -m tools.manual --check
 
 verify: setup

@@ -18,6 +18,8 @@ from bench.peers.process import Daemon, cpu, forget_pages, wait_until
 from postroom.admin.client import call
 from postroom.core.errors import MailError
 from postroom.server.instance import Layout, wait_ready
+from postroom.testing.dns import DnsServer
+from postroom.testing.zones import Zones
 
 _PORTS = (25, 80, 110, 143, 443, 465, 587, 993, 995, 4069, 4190, 5222, 5223, 5269)
 _START = 60.0  # s
@@ -35,6 +37,7 @@ class Postroom:
         self._options = options
         self._command = str(Path(sys.executable).with_name("postroom"))
         self._server: Daemon | None = None
+        self._dns: DnsServer | None = None
         self._root: Path | None = None
         self._offset = 0
         self.smtp: Endpoint | None = None
@@ -77,7 +80,9 @@ class Postroom:
         """SIGTERM drains and stops."""
         if self._server is not None:
             self._server.stop()
-        self._server = None
+        if self._dns is not None:
+            self._dns.__exit__(None, None, None)
+        self._server = self._dns = None
 
     def restart_cold(self) -> None:
         """Stop, forget the pages of the store, start again."""
@@ -103,6 +108,8 @@ class Postroom:
         """Start on the stores that are there; the first start makes them."""
         if self._root is None:
             raise RuntimeError("not started")
+        self._dns = DnsServer(_zones())
+        self._dns.__enter__()
         self._server = Daemon(
             [
                 self._command,
@@ -111,8 +118,7 @@ class Postroom:
                 *("--port-offset", str(self._offset)),
                 *("--workers", str(self._workers)),
                 *("--domain", DOMAIN),
-                # Nobody answers there: no DNS, as for Postfix, and nothing of this machine's.
-                *("--resolver", "127.0.0.1:9"),
+                *("--resolver", str(self._dns)),
                 *self._options,
             ],
             self._root / "output.log",
@@ -130,6 +136,16 @@ class Postroom:
         before, began = cpu(self.processes()), time.monotonic()
         time.sleep(0.4)
         return cpu(self.processes()) - before < (time.monotonic() - began) / 20
+
+
+def _zones() -> Zones:
+    """What every check asks of DNS is answered here, and by nothing of this machine: the sender's
+    policy, the client's name, and that nobody else exists."""
+    zones = Zones()
+    zones.text("example.org", "v=spf1 ip4:127.0.0.0/8 -all")
+    zones.text("_dmarc.example.org", "v=DMARC1; p=none")
+    zones.host("client.example.org", "127.0.0.1")
+    return zones
 
 
 def _free_offset() -> int:

@@ -23,7 +23,7 @@ def test_texts_compare_by_title_case_and_decomposition(text: str) -> None:
     """RFC 5051 §2, character by character."""
     expected = ""
     for character in text:
-        title = character.title() if len(character.title()) == 1 else character.upper()
+        title = character.title() if len(character.title()) == 1 else character
         expected += unicodedata.normalize("NFKD", title)
     assert fold(text) == expected
 
@@ -37,8 +37,7 @@ def test_a_text_may_be_cut_anywhere(text: str, at: int) -> None:
 @pytest.mark.parametrize(
     ("some", "other"),
     [
-        ("STRASSE", "straße"),
-        ("ﬀ", "FF"),
+        ("STRAßE", "straße"),
         ("ΣΊΣΥΦΟΣ", "σίσυφοσ"),
         ("CAFÉ", "cafe\u0301"),
         ("１", "1"),

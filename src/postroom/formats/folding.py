@@ -31,9 +31,8 @@ def fold(text: str) -> str:
 
     Each character becomes its title case, then is decomposed, compatibility mappings too, and
     nothing is put in another place; texts compare by code point. Two texts that differ in case,
-    width, or in how accents are encoded fold alike, and `e` is found in `é`. Beyond the collation,
-    what is several letters in capitals is those: `ß` is `SS`. One character at a time: linear, and
-    a text may be cut anywhere.
+    width, or in how accents are encoded fold alike, and `e` is found in `é`. One character at a
+    time: linear, and a text may be cut anywhere.
     """
     return text.upper() if text.isascii() else text.translate(_MAPPING)
 
@@ -45,7 +44,7 @@ class _Mapping(dict[int, str]):
         character = chr(code)
         title = character.title()
         if len(title) != 1:
-            title = character.upper()
+            title = character  # only a simple mapping counts: ß stays
         found = unicodedata.normalize("NFKD", title)
         if len(self) < MAPPED:
             self[code] = found

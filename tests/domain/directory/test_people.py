@@ -54,7 +54,7 @@ def test_a_domain_in_use_stays(town: Town) -> None:
         town.store.write(people.delete_domain, "a.test")
     town.store.write(people.create_domain, next(town.ids), "b.test", NOW)
     town.store.write(create_alias, "x@b.test", "ann@a.test", town.ids, NOW)
-    with pytest.raises(InUse, match="0 accounts and 1 alias$"):
+    with pytest.raises(InUse, match=r"0 accounts and 1 alias$"):
         town.store.write(people.delete_domain, "b.test")
     town.store.write(delete_alias, "x@b.test")
     town.store.write(people.delete_domain, "B.test")

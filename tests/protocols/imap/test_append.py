@@ -74,7 +74,7 @@ async def test_all_or_none(room: Room) -> None:
         ["APPEND INBOX ", Literal(SMALL), ' "no date" ', Literal(SMALL)],
         ["APPEND INBOX ", Literal(SMALL), " nonsense"],
         ["APPEND INBOX ", Literal(SMALL, False), " ", Literal(b"nul \0 byte", False)],
-        ["APPEND INBOX ", Literal(SMALL), " ", Literal(SMALL, binary=True)],
+        ["APPEND INBOX ", Literal(SMALL), " ", Literal(b"X: nul \0 byte\r\n\r\n", binary=True)],
         ["APPEND INBOX (\\Seen"],
         ["APPEND INBOX"],
         ["APPEND INBOX ", Literal(SMALL, False), " ", Literal(b"x" * 53_000_000, True)],

@@ -56,6 +56,7 @@ async def test_a_new_account_has_its_folders_with_their_uses(room_both: Room) ->
 
 
 async def test_a_mailbox_is_made_with_those_above_it(room_both: Room) -> None:
+    """LIST tells which mailboxes have others below them: RFC 3348 §3."""
     client = await room_both.client(mailbox=None)
     reply = await client.command("CREATE A/B/C")
     assert reply.ok
@@ -215,6 +216,7 @@ async def test_extended_lists(room: Room) -> None:
 
 
 async def test_status_counts_what_the_mailbox_holds(room_both: Room) -> None:
+    """RFC 3501 §6.3.10, RFC 8438 §2."""
     stored = await room_both.deliver(*[SMALL] * 4)
     await room_both.flag([stored[0].uid], add=("\\Seen", "\\Deleted"))
     box = await room_both.box()

@@ -19,7 +19,7 @@ FAR = Instant(1 << 50)
 
 async def enabled(room: Room, mailbox: str | None = "INBOX", worker: int = 0) -> ImapClient:
     client = await room.client(mailbox=None, worker=worker)
-    reply = await client.command("ENABLE QRESYNC")
+    reply = await client.command("ENABLE QRESYNC")  # RFC 5161 §3.2
     assert [each.data for each in reply["ENABLED"]] == [(b"QRESYNC",)]
     if mailbox is not None:
         assert (await client.command("SELECT ", mailbox)).ok

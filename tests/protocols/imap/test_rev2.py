@@ -13,12 +13,6 @@ CAFE = "Caf\u00e9"
 DECOMPOSED = "Cafe\u0301"
 
 
-@pytest.fixture(autouse=True)
-def _offered(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = dict.fromkeys((*capabilities.ANY, "IMAP4rev2"))
-    monkeypatch.setattr(capabilities, "ANY", tuple(names))
-
-
 async def rev2(room: Room, mailbox: str | None = "INBOX", worker: int = 0) -> ImapClient:
     client = await room.client(mailbox=None, worker=worker)
     reply = await client.command("ENABLE IMAP4rev2")

@@ -271,7 +271,7 @@ def test_header_fields_are_found_decoded_and_without_case() -> None:
     made = letter()
     made["Cc"] = "Bob <BOB@example.test>"
     made["X-Note"] = "ÄPFEL und Birnen"
-    assert does('SUBJECT "grüsse"', made), "ß is ss"
+    assert does('SUBJECT "GRÜßE"', made)
     assert does('SUBJECT "KÖLN"', made)
     assert does('FROM "müller" TO ann@ CC bob', made)
     assert does("FROM zoe@elsewhere", made)
@@ -281,7 +281,7 @@ def test_header_fields_are_found_decoded_and_without_case() -> None:
 
 
 def test_an_accent_is_found_however_it_is_encoded_and_needs_none() -> None:
-    """RFC 5051 §2: what is compared is decomposed."""
+    """RFC 5051 §2, RFC 5255 §4.1: what is compared is decomposed."""
     made = letter(subject="Caf\u00e9")
     assert does('SUBJECT "cafe\u0301"', made)
     assert does("SUBJECT cafe", made)

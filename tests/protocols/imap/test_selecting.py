@@ -1,4 +1,7 @@
-"""SELECT, EXAMINE, CLOSE, UNSELECT: what a client is told of a mailbox. RFC 3501 §6.3, §7.3."""
+"""SELECT, EXAMINE, CLOSE, UNSELECT: what a client is told of a mailbox.
+
+RFC 3501 §6.3, §7.3, RFC 3691.
+"""
 
 from __future__ import annotations
 

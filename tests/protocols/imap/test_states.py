@@ -141,7 +141,7 @@ async def test_a_client_that_says_no_more_is_still_answered(room: Room) -> None:
 
 # --- capabilities --------------------------------------------------------------------------------
 
-ANY = ["IMAP4rev1", "LITERAL+", "SASL-IR", "ID", "ENABLE"]
+ANY = ["IMAP4rev1", "IMAP4rev2", "LITERAL+", "SASL-IR", "ID", "ENABLE"]
 AFTER = [
     "IDLE",
     "NAMESPACE",
@@ -177,8 +177,10 @@ AFTER = [
     "ESORT",
     "PARTIAL",
     "UTF8=ACCEPT",
+    "I18NLEVEL=1",
     "UIDONLY",
     "UNAUTHENTICATE",
+    "BINARY",
 ]
 
 

@@ -6,62 +6,74 @@ A capability stands here only if every command, item and code that it promises i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from postroom.wire.imap import SIGNED_IN as LIMITS
 
+
+class Capability(NamedTuple):
+    """A name that is told, and the RFC and section that say what it promises."""
+
+    name: str
+    rfc: int
+    section: str = ""
+
+
 ANY: Final = (
-    "IMAP4rev1",  # RFC 3501
-    "LITERAL+",  # RFC 7888
-    "SASL-IR",  # RFC 4959
-    "ID",  # RFC 2971
-    "ENABLE",  # RFC 5161
+    Capability("IMAP4rev1", 3501),
+    Capability("IMAP4rev2", 9051),
+    Capability("LITERAL+", 7888),
+    Capability("SASL-IR", 4959),
+    Capability("ID", 2971),
+    Capability("ENABLE", 5161),
 )
 SIGNED_IN: Final = (
-    "IDLE",  # RFC 2177
-    "NAMESPACE",  # RFC 2342
-    "ACL",  # RFC 4314
-    "RIGHTS=kxte",  # RFC 4314 §2.1
-    "LIST-MYRIGHTS",  # RFC 8440
-    "UIDPLUS",  # RFC 4315
-    "MOVE",  # RFC 6851
-    "REPLACE",  # RFC 8508
-    "UNSELECT",  # RFC 3691
-    "CHILDREN",  # RFC 3348
-    "SPECIAL-USE",  # RFC 6154
-    "CREATE-SPECIAL-USE",  # RFC 6154
-    "LIST-EXTENDED",  # RFC 5258
-    "LIST-STATUS",  # RFC 5819
-    "STATUS=SIZE",  # RFC 8438
-    "ESEARCH",  # RFC 4731
-    "SEARCHRES",  # RFC 5182
-    "WITHIN",  # RFC 5032
-    "CONDSTORE",  # RFC 7162
-    "QRESYNC",  # RFC 7162 §3.2
-    "OBJECTID",  # RFC 8474
-    "MULTIAPPEND",  # RFC 3502
-    "QUOTA",  # RFC 9208
-    "QUOTA=RES-STORAGE",  # RFC 9208 §5.1
-    "QUOTA=RES-MESSAGE",  # RFC 9208 §5.2
-    f"APPENDLIMIT={LIMITS.append}",  # RFC 7889 §2
-    "PREVIEW",  # RFC 8970
-    "SAVEDATE",  # RFC 8514
-    "SORT",  # RFC 5256
-    "THREAD=ORDEREDSUBJECT",  # RFC 5256
-    "THREAD=REFERENCES",  # RFC 5256
-    "ESORT",  # RFC 5267 §3
-    "PARTIAL",  # RFC 9394
-    "UTF8=ACCEPT",  # RFC 6855
-    "UIDONLY",  # RFC 9586
-    "UNAUTHENTICATE",  # RFC 8437
+    Capability("IDLE", 2177),
+    Capability("NAMESPACE", 2342),
+    Capability("ACL", 4314),
+    Capability("RIGHTS=kxte", 4314, "2.1"),
+    Capability("LIST-MYRIGHTS", 8440),
+    Capability("UIDPLUS", 4315),
+    Capability("MOVE", 6851),
+    Capability("REPLACE", 8508),
+    Capability("UNSELECT", 3691),
+    Capability("CHILDREN", 3348),
+    Capability("SPECIAL-USE", 6154),
+    Capability("CREATE-SPECIAL-USE", 6154),
+    Capability("LIST-EXTENDED", 5258),
+    Capability("LIST-STATUS", 5819),
+    Capability("STATUS=SIZE", 8438),
+    Capability("ESEARCH", 4731),
+    Capability("SEARCHRES", 5182),
+    Capability("WITHIN", 5032),
+    Capability("CONDSTORE", 7162),
+    Capability("QRESYNC", 7162, "3.2"),
+    Capability("OBJECTID", 8474),
+    Capability("MULTIAPPEND", 3502),
+    Capability("QUOTA", 9208),
+    Capability("QUOTA=RES-STORAGE", 9208, "5.1"),
+    Capability("QUOTA=RES-MESSAGE", 9208, "5.2"),
+    Capability(f"APPENDLIMIT={LIMITS.append}", 7889, "2"),
+    Capability("PREVIEW", 8970),
+    Capability("SAVEDATE", 8514),
+    Capability("SORT", 5256),
+    Capability("THREAD=ORDEREDSUBJECT", 5256),
+    Capability("THREAD=REFERENCES", 5256),
+    Capability("ESORT", 5267, "3"),
+    Capability("PARTIAL", 9394),
+    Capability("UTF8=ACCEPT", 6855),
+    Capability("I18NLEVEL=1", 5255, "4.1"),
+    Capability("UIDONLY", 9586),
+    Capability("UNAUTHENTICATE", 8437),
+    Capability("BINARY", 3516),
 )
 
 
 def offered(mechanisms: Sequence[str], *, signed_in: bool, starttls: bool) -> bytes:
     """The capabilities in this state. Before TLS there are no `mechanisms` (RFC 8314 §3)."""
-    names = list(ANY)
+    names = [each.name for each in ANY]
     if signed_in:
-        names += SIGNED_IN
+        names += [each.name for each in SIGNED_IN]
     elif mechanisms:
         names += [f"AUTH={name}" for name in mechanisms]  # RFC 3501 §7.2.1
     else:

@@ -1,267 +1,54 @@
-"""What one FETCH asks for, and rows of the store as its responses. RFC 3501 §7.4.2.
+"""Rows of the store as the responses of one FETCH. RFC 3501 §7.4.2.
 
-What needs no content is rendered by formatting operations over whole columns. Content is read by
-range: small parts of several messages by one statement, a large literal in slices while the peer
-reads.
+Content is read by range: small parts of several messages by one statement, a large literal in
+slices while the peer reads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import chain
-from time import gmtime
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import structlog
 
 from postroom.core.errors import ConnectionLost, Corrupt, MailError
-from postroom.core.ids import BLOB, MESSAGE, THREAD, external
+from postroom.core.ids import BLOB, external
 from postroom.domain.mailboxes import reading
 from postroom.formats import headers, mime
 from postroom.formats.bodystructure import body as body_without_extension
-from postroom.formats.layout import Layout, What
-from postroom.protocols.imap.session import Output, Selected, Session, fetch_head
-from postroom.protocols.imap.view import Neighbours
+from postroom.formats.layout import UNKNOWN, Layout, What
+from postroom.formats.transfer import IDENTITY
+from postroom.protocols.imap.decoding import ASIDE, Encoded, UnknownEncoding, decoded
+from postroom.protocols.imap.plans import (
+    BLOB_ID,
+    FLAGS,
+    HEADER_SIZE,
+    LAYOUT,
+    MODSEQ,
+    SIZE,
+    UID,
+    Body,
+    Plan,
+    Row,
+    Rows,
+)
+from postroom.protocols.imap.session import Output, Session, fetch_head
 from postroom.store.blobs import Blobs
 from postroom.store.sql import Tx
 from postroom.wire.imap import (
-    BadSyntax,
     FetchAttribute,
-    FetchBinarySize,
     FetchBody,
-    FetchItem,
-    FetchPreview,
     Section,
     literal_header,
-    quoted_or_literal,
 )
 
 SLICE: Final = 128 * 1024
 """A literal larger than this is read and sent in slices of this: one frame of the store. As much
 of small parts is read at once."""
 
-Row = Sequence[Any]
-
-# Positions in the rows of reading.Brief and reading.Full.
-_UID, _FLAGS, _MODSEQ, _SIZE, _RECEIVED, _SAVED, _MESSAGE, _BLOB = range(8)
-_ENVELOPE, _STRUCTURE, _LAYOUT, _HEADER_SIZE, _PREVIEW = range(8, 13)
-
-_FROM_PARSE: Final = frozenset(
-    {FetchAttribute.ENVELOPE, FetchAttribute.BODYSTRUCTURE, FetchAttribute.PREVIEW}
-)
 _log: Final = structlog.get_logger("postroom.imap")
-_MONTHS: Final = b"Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
-
-
-@lru_cache(maxsize=8192)
-def internal_date(second: int) -> bytes:
-    """The INTERNALDATE of a second since 1970, in UTC."""
-    year, month, day, hour, minute, sec, *_ = gmtime(second)
-    month_name = _MONTHS[month - 1]
-    return b'"%2d-%b-%04d %02d:%02d:%02d +0000"' % (day, month_name, year, hour, minute, sec)
-
-
-# --- what is asked for -------------------------------------------------------------------------
-
-
-class Rows(NamedTuple):
-    """Rows by column, and what their messages' flags and threads are called."""
-
-    columns: Sequence[Sequence[Any]]
-    selected: Selected
-    threads: Mapping[int, int]
-
-
-Column = Callable[[Rows], Iterable[Any]]
-"""From rows, the values of one item."""
-
-_COLUMNS: Final[dict[FetchItem, tuple[bytes, Column]]] = {
-    FetchAttribute.UID: (b"UID %d", lambda r: r.columns[_UID]),
-    FetchAttribute.FLAGS: (
-        b"FLAGS %b",
-        lambda r: r.selected.flags_column(r.columns[_FLAGS], r.columns[_UID]),
-    ),
-    FetchAttribute.INTERNALDATE: (
-        b"INTERNALDATE %b",
-        lambda r: map(_date, r.columns[_RECEIVED]),
-    ),
-    FetchAttribute.RFC822_SIZE: (b"RFC822.SIZE %d", lambda r: r.columns[_SIZE]),
-    FetchAttribute.ENVELOPE: (b"ENVELOPE %b", lambda r: r.columns[_ENVELOPE]),
-    FetchAttribute.BODYSTRUCTURE: (b"BODYSTRUCTURE %b", lambda r: r.columns[_STRUCTURE]),
-    FetchAttribute.MODSEQ: (b"MODSEQ (%d)", lambda r: r.columns[_MODSEQ]),
-    FetchAttribute.EMAILID: (b"EMAILID (%b)", lambda r: map(_email_id, r.columns[_MESSAGE])),
-    FetchAttribute.THREADID: (
-        b"THREADID (%b)",
-        lambda r: [_thread_id(r.threads[each]) for each in r.columns[_MESSAGE]],
-    ),
-    FetchAttribute.SAVEDATE: (b"SAVEDATE %b", lambda r: map(_date, r.columns[_SAVED])),
-    FetchAttribute.PREVIEW: (b"PREVIEW %b", lambda r: map(_preview, r.columns[_PREVIEW])),
-}
-
-# Of these, what never changes, from the rows of reading.listed_rows.
-_STILL: Final[dict[FetchItem, Callable[[Sequence[Sequence[Any]]], Iterable[Any]]]] = {
-    FetchAttribute.RFC822_SIZE: lambda columns: columns[1],
-    FetchAttribute.INTERNALDATE: lambda columns: map(_date, columns[2]),
-    FetchAttribute.ENVELOPE: lambda columns: columns[3],
-    FetchAttribute.BODYSTRUCTURE: lambda columns: columns[4],
-}
-_VIEWED: Final = frozenset({FetchAttribute.UID, FetchAttribute.FLAGS})
-
-
-class Body(NamedTuple):
-    """An item that is made of octets of the message."""
-
-    label: bytes
-    wanted: FetchBody | None  # None: BODY, the structure, which is made anew
-    marks: bool  # reading it sets \\Seen
-
-    @property
-    def is_all(self) -> bool:
-        """It needs no more than the whole content."""
-        wanted = self.wanted
-        return wanted is None or (wanted.section is Section.ALL and not wanted.path)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How the responses to one list of items are made, whoever asks and whatever is there."""
-
-    items: bytes  # a template of those that need no content
-    columns: tuple[Column, ...]
-    bodies: tuple[Body, ...]
-    asked: frozenset[FetchItem]
-    viewed: tuple[FetchItem, ...] | None
-    """The items that the view answers, if all others never change; else None."""
-    still: tuple[FetchItem, ...]  # those others
-    still_items: bytes  # their template
-    line: bytes  # of such a response: number, what the view answers, the text of the others
-    whole: bytes  # the same with a value for each of the others
-    by_uid: bool  # responses are UIDFETCH, and start with the UID: RFC 9586
-
-    @property
-    def needs_parse(self) -> bool:
-        """Something that was parsed at delivery is told, or says where the content is."""
-        return bool(self.asked & _FROM_PARSE) or not all(body.is_all for body in self.bodies)
-
-    @property
-    def needs_all_parsed(self) -> bool:
-        """More than envelope and structure."""
-        return FetchAttribute.PREVIEW in self.asked or (bool(self.bodies) and self.needs_parse)
-
-    @property
-    def marks(self) -> bool:
-        """Reading it sets \\Seen."""
-        return any(body.marks for body in self.bodies)
-
-
-@lru_cache(maxsize=512)
-def planned(asked: tuple[FetchItem, ...], *, uid: bool, modseq: bool, by_uid: bool = False) -> Plan:
-    """Decide once how the items are answered. Raises BadSyntax for BINARY.
-
-    `uid`: it is UID FETCH; `modseq`: CHANGEDSINCE was given; `by_uid`: UIDONLY was enabled.
-    """
-    items = list(asked)
-    if any(_is_binary(item) for item in items):
-        raise BadSyntax("BINARY is not offered")  # RFC 3516
-    if uid and not by_uid and FetchAttribute.UID not in items:
-        items.insert(0, FetchAttribute.UID)  # RFC 3501 §6.4.8
-    if modseq and FetchAttribute.MODSEQ not in items:
-        items.append(FetchAttribute.MODSEQ)  # RFC 7162 §3.1.4.1
-    # PREVIEW (LAZY) is answered as PREVIEW: it was made at delivery. RFC 8970 §3.1.
-    plain = [FetchAttribute.PREVIEW if isinstance(i, FetchPreview) else i for i in items]
-    simple = [item for item in dict.fromkeys(plain) if item in _COLUMNS]
-    viewed = tuple(item for item in simple if item in _VIEWED)
-    still = tuple(item for item in simple if item in _STILL)
-    whole = len(simple) == len(plain) == len(viewed) + len(still)
-    head = b" ".join(_COLUMNS[item][0] for item in viewed)
-    still_items = b" ".join(_COLUMNS[item][0] for item in still)
-    return Plan(
-        items=b" ".join(_COLUMNS[item][0] for item in simple),
-        columns=tuple(_COLUMNS[item][1] for item in simple),
-        bodies=tuple(_body(item) for item in plain if item not in _COLUMNS),
-        asked=frozenset(plain),
-        viewed=viewed if whole else None,
-        still=still,
-        still_items=still_items,
-        line=_line(by_uid, head, b"%b" if still else b""),
-        whole=_line(by_uid, head, still_items),
-        by_uid=by_uid,
-    )
-
-
-def _line(by_uid: bool, *items: bytes) -> bytes:
-    return fetch_head(by_uid) + b" ".join(filter(None, items)) + b")\r\n"
-
-
-def _body(item: FetchItem) -> Body:
-    """The RFC822 items are other names for sections. RFC 3501 §6.4.5."""
-    match item:
-        case FetchBody():
-            return Body(item.label(), item, not item.peek)
-        case FetchAttribute.RFC822:
-            return Body(b"RFC822", FetchBody(), marks=True)
-        case FetchAttribute.RFC822_TEXT:
-            return Body(b"RFC822.TEXT", FetchBody(section=Section.TEXT), marks=True)
-        case FetchAttribute.RFC822_HEADER:
-            return Body(b"RFC822.HEADER", FetchBody(section=Section.HEADER), marks=False)
-        case _:
-            return Body(b"BODY", None, marks=False)
-
-
-# --- from the view -----------------------------------------------------------------------------
-
-
-class Still(NamedTuple):
-    """What never changes of some messages, by column, and the line that it fits."""
-
-    line: bytes
-    columns: Sequence[Sequence[Any]]
-
-    def cut(self, start: int, end: int) -> Still:
-        """Of some of them."""
-        return Still(self.line, [column[start:end] for column in self.columns])
-
-
-def run_lines(asked: Plan, selected: Selected, run: Neighbours, still: Still) -> bytes:
-    """The responses of neighbours in the view, made by one formatting operation.
-
-    The first column of `still` has None for a message that is gone.
-    """
-    count = len(run.uids)
-    assert asked.viewed is not None  # who asks has looked
-    columns: list[Iterable[Any]] = [
-        run.uids if asked.by_uid else range(run.first, run.first + count),
-        *(
-            run.uids if item is FetchAttribute.UID else selected.flags_of_run(run)
-            for item in asked.viewed
-        ),
-        *still.columns,
-    ]
-    rows: Iterable[tuple[Any, ...]] = zip(*columns, strict=True)
-    if still.columns and None in still.columns[0]:
-        first = len(columns) - len(still.columns)
-        rows = [row for row in rows if row[first] is not None]
-        count = len(rows)
-    return (still.line * count) % tuple(chain.from_iterable(rows))
-
-
-def still_columns(asked: Plan, rows: Sequence[Row]) -> Still:
-    """From rows of reading.listed_rows, which are not none."""
-    columns = list(zip(*rows, strict=True))
-    return Still(asked.whole, [tuple(_STILL[item](columns)) for item in asked.still])
-
-
-def still_texts(asked: Plan, rows: Sequence[Row]) -> list[bytes]:
-    """From rows of reading.listed_rows, the text of the items that never change."""
-    if not rows:
-        return []
-    made = still_columns(asked, rows).columns
-    return list(map(asked.still_items.__mod__, zip(*made, strict=True)))
-
-
-# --- from the store ----------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -280,11 +67,11 @@ class Rendering:
     def lines(self, rows: Sequence[Row]) -> bytes:
         """The responses of messages none of whose content is asked for, column by column."""
         if self.changed_since >= 0:
-            rows = [row for row in rows if row[_MODSEQ] > self.changed_since]
+            rows = [row for row in rows if row[MODSEQ] > self.changed_since]
         if not rows:
             return b""
         columns = list(zip(*rows, strict=True))
-        numbers = self.session.open.view.numbers(columns[_UID])
+        numbers = self.session.open.view.numbers(columns[UID])
         if 0 in numbers:
             # Placed after the view was taken: the client does not know of them yet.
             here = [row for row, number in zip(rows, numbers, strict=True) if number]
@@ -292,7 +79,7 @@ class Rendering:
         source = Rows(columns, self.session.open, self.threads)
         made = [make(source) for make in self.plan.columns]
         template = fetch_head(self.plan.by_uid) + self.plan.items + b")\r\n"
-        shown = columns[_UID] if self.plan.by_uid else numbers
+        shown = columns[UID] if self.plan.by_uid else numbers
         return b"".join(map(template.__mod__, zip(shown, *made, strict=True)))
 
     async def write_content(self, rows: Sequence[Row], seen: frozenset[int]) -> None:
@@ -306,20 +93,20 @@ class Rendering:
             return
         held: list[_Message] = []
         octets = 0
-        numbers = self.session.open.view.numbers([row[_UID] for row in rows])
+        numbers = self.session.open.view.numbers([row[UID] for row in rows])
         for number, row in zip(numbers, rows, strict=True):
-            if not number or row[_MODSEQ] <= self.changed_since:
+            if not number or row[MODSEQ] <= self.changed_since:
                 continue
             try:
                 parts = [_part(body, row) for body in self.plan.bodies]
             except MailError as error:
                 self.note(row, error)
                 continue
-            size = sum([part.length for part in parts])
+            size = sum([part.octets for part in parts])
             if held and octets + size > SLICE:
                 await self._write_small(held)
                 held, octets = [], 0
-            shown = row[_UID] if self.plan.by_uid else number
+            shown = row[UID] if self.plan.by_uid else number
             head = fetch_head(self.plan.by_uid) % shown + self._told(row, seen)
             message = _Message(head, row, parts)
             if size > SLICE or any(part.body.wanted is None for part in parts):
@@ -336,33 +123,19 @@ class Rendering:
         if not messages:
             return
         places = [
-            (part.blob, part.start, part.length)
+            (part.blob, part.start, part.octets)
             for message in messages
             for part in message.parts
-            if part.length > 0
+            if part.octets > 0
         ]
         found = await self._read(places)
-        written: list[bytes] = []
-        at = 0
-        for message in messages:
-            pieces = [message.head]
-            failure: MailError | None = None
-            for part in message.parts:
-                content: bytes | MailError = b""
-                if part.length > 0:
-                    content = found[at]
-                    at += 1
-                if isinstance(content, MailError):
-                    failure = content
-                    continue
-                head, text = part.shown(content)
-                pieces += (head, text, b" ")
-            if failure is not None:
-                self.note(message.row, failure)
-                continue
-            pieces[-1] = b")\r\n"
-            written += pieces
-        self.session.output.write(b"".join(written))
+        if self.plan.decodes and _toil(messages) > ASIDE:
+            written, failures = await asyncio.to_thread(_written, messages, found)
+        else:
+            written, failures = _written(messages, found)
+        for row, failure in failures:
+            self.note(row, failure)
+        self.session.output.write(written)
         await self.session.output.drain()
 
     async def _read(self, places: Sequence[tuple[int, int, int]]) -> Sequence[bytes | MailError]:
@@ -384,7 +157,7 @@ class Rendering:
                 separator = b" "
                 if part.body.wanted is None:
                     mail = session.shared.house.mail
-                    response.add(b"BODY " + await mail.read_much(self._structure, row[_BLOB]))
+                    response.add(b"BODY " + await mail.read_much(self._structure, row[BLOB_ID]))
                 else:
                     await self._stream(response, part)
                 if response.size > SLICE:
@@ -401,8 +174,12 @@ class Rendering:
         await response.flush()
 
     def note(self, row: Row, error: MailError) -> None:
-        """A message was passed over. What is damaged counts more than what is out of reach now."""
-        blob, reason = external(BLOB, row[_BLOB]), error.detail or str(error)
+        """A message was passed over. What is damaged counts more than what is out of reach now, and
+        that more than what cannot be decoded."""
+        if isinstance(error, UnknownEncoding):
+            self.failure = self.failure or error
+            return
+        blob, reason = external(BLOB, row[BLOB_ID]), error.detail or str(error)
         _log.error("content not readable", session=self.session.id, blob=blob, reason=reason)
         if not isinstance(self.failure, Corrupt):
             self.failure = error
@@ -416,21 +193,24 @@ class Rendering:
             source = Rows([(value,) for value in row], self.session.open, self.threads)
             values = tuple([next(iter(make(source))) for make in self.plan.columns])
             told = self.plan.items % values + b" "
-        if row[_UID] in seen:
+        if row[UID] in seen:
             named = self.session.qresync or self.session.rev2
             if named and not self.plan.by_uid and FetchAttribute.UID not in asked:
-                told += b"UID %d " % row[_UID]  # RFC 7162 §3.2.4, RFC 9051 §7.5.2
+                told += b"UID %d " % row[UID]  # RFC 7162 §3.2.4, RFC 9051 §7.5.2
             if FetchAttribute.FLAGS not in asked:
-                told += b"FLAGS %b " % self.session.open.flags_of(row[_FLAGS], row[_UID])
+                told += b"FLAGS %b " % self.session.open.flags_of(row[FLAGS], row[UID])
             if self.session.condstore and FetchAttribute.MODSEQ not in asked:
-                told += b"MODSEQ (%d) " % row[_MODSEQ]  # RFC 7162 §3.1
+                told += b"MODSEQ (%d) " % row[MODSEQ]  # RFC 7162 §3.1
         return told
 
     async def _stream(self, response: Response, part: _Part) -> None:
         house = self.session.shared.house
         mail, read = house.mail, house.blobs.read
-        if part.length <= SLICE or not part.streams:
-            one = await mail.read(read, part.blob, part.start, max(0, part.length))
+        if part.encoded is not None and part.octets > SLICE:
+            await self._stream_decoded(response, part.body, part.encoded)
+            return
+        if part.octets <= SLICE or not part.streams:
+            one = await mail.read(read, part.blob, part.start, part.octets)
             for piece in part.shown(one):
                 response.add(piece)
             return
@@ -442,6 +222,33 @@ class Rendering:
             data = await mail.read_much(read, part.blob, start, min(SLICE, end - start))
             response.add(data)
             start += len(data)
+
+    async def _stream_decoded(self, response: Response, body: Body, part: Encoded) -> None:
+        """Decoded twice if it is large: a literal says first how long it is and whether it holds
+        NUL, and nobody holds the whole."""
+        house, memory = self.session.shared.house, self.session.open.decoding
+        held: list[bytes] = []
+        size, nul = 0, False
+        async for piece in decoded(house, part, memory):
+            size += len(piece)
+            nul = nul or b"\0" in piece
+            if size <= SLICE and not body.counts:
+                held.append(piece)
+            else:
+                held.clear()
+        if body.counts:
+            response.add(b"%b %d" % (body.label, size))
+            return
+        response.add(body.label + b" " + literal_header(size, binary=nul))
+        if size <= SLICE:
+            response.add(b"".join(held))
+            return
+        async for piece in decoded(house, part, memory):
+            response.add(piece)
+            size -= len(piece)
+            await response.flush()
+        if size:
+            raise Corrupt(detail=f"decoded twice, a part differs by {size} octets")
 
     def _structure(self, tx: Tx, blob: int) -> bytes:
         """BODY: the structure without what only BODYSTRUCTURE tells."""
@@ -456,6 +263,14 @@ class _Part(NamedTuple):
     blob: int
     start: int
     length: int  # -1: there is no such section
+    encoded: Encoded | None = None  # BINARY: what is told is decoded
+
+    @property
+    def octets(self) -> int:
+        """How many have to be read."""
+        if self.encoded is not None and self.body.counts and not self.encoded.is_coded:
+            return 0
+        return max(0, self.length)
 
     @property
     def streams(self) -> bool:
@@ -465,9 +280,11 @@ class _Part(NamedTuple):
 
     def shown(self, content: bytes) -> tuple[bytes, bytes]:
         """The label with the head of a literal, and the literal's octets."""
-        label, wanted, _ = self.body
+        label, wanted, _, counts = self.body
         if self.length < 0:
-            return label, b" NIL"
+            return label, b" 0" if counts else b" NIL"
+        if self.encoded is not None:
+            return self._decoded(self.encoded, content)
         if wanted is not None and wanted.section in _OF_FIELDS:
             content = chosen_fields(content, wanted)
             if wanted.partial is not None:
@@ -475,12 +292,36 @@ class _Part(NamedTuple):
                 content = content[first : first + most]
         return b"%b {%d}\r\n" % (label, len(content)), content
 
+    def _decoded(self, part: Encoded, content: bytes) -> tuple[bytes, bytes]:
+        """A literal8 only where there is a NUL, so that the client knows. RFC 3516 §4.3."""
+        label, _, _, counts = self.body
+        if counts:
+            size = len(part.of(content)) if self.octets else self.length
+            return label, b" %d" % size
+        content = part.of(content)
+        return label + b" " + literal_header(len(content), binary=b"\0" in content), content
+
 
 def _part(body: Body, row: Row) -> _Part:
-    """Raises Corrupt."""
-    if body.wanted is None:
-        return _Part(body, row[_BLOB], 0, row[_SIZE])
-    return _Part(body, row[_BLOB], *_place(row, body.wanted))
+    """Raises Corrupt, UnknownEncoding."""
+    wanted, blob = body.wanted, row[BLOB_ID]
+    if wanted is None:
+        return _Part(body, blob, 0, row[SIZE])
+    place = _place(row, wanted)
+    if place[1] < 0 or wanted.section in _OF_FIELDS:
+        return _Part(body, blob, *place)
+    if not wanted.binary:
+        return _Part(body, blob, *_cut(place, wanted.partial))
+    encoding = IDENTITY
+    if wanted.path:
+        told = Layout.unpack(row[LAYOUT]).binary(wanted.path)
+        encoding = UNKNOWN if told is None else told[2]
+    if encoding == UNKNOWN:
+        raise UnknownEncoding
+    span = wanted.partial
+    if encoding == IDENTITY:
+        place, span = _cut(place, span), None
+    return _Part(body, blob, *place, Encoded(blob, *place, encoding, span))
 
 
 class _Message(NamedTuple):
@@ -489,6 +330,41 @@ class _Message(NamedTuple):
     head: bytes  # its beginning, and the items that need none, each with a space after it
     row: Row
     parts: list[_Part]
+
+
+def _toil(messages: Sequence[_Message]) -> int:
+    """The octets that have to be decoded."""
+    parts = [part for message in messages for part in message.parts]
+    return sum(part.octets for part in parts if part.encoded and part.encoded.is_coded)
+
+
+def _written(
+    messages: Sequence[_Message], found: Sequence[bytes | MailError]
+) -> tuple[bytes, list[tuple[Row, MailError]]]:
+    """The responses, and of which messages a part could not be read; `found` is what was read of
+    those parts that have octets."""
+    written: list[bytes] = []
+    failures: list[tuple[Row, MailError]] = []
+    at = 0
+    for message in messages:
+        pieces = [message.head]
+        failure: MailError | None = None
+        for part in message.parts:
+            content: bytes | MailError = b""
+            if part.octets > 0:
+                content = found[at]
+                at += 1
+            if isinstance(content, MailError):
+                failure = content
+                continue
+            head, text = part.shown(content)
+            pieces += (head, text, b" ")
+        if failure is not None:
+            failures.append((message.row, failure))
+            continue
+        pieces[-1] = b")\r\n"
+        written += pieces
+    return b"".join(written), failures
 
 
 def _contents(
@@ -557,43 +433,29 @@ _WHAT: Final[dict[Section, What]] = {
 
 
 def _place(row: Row, wanted: FetchBody) -> tuple[int, int]:
-    """Where the octets lie that are asked for: offset and length in the message; the length is
-    -1 where there is no such section. Raises Corrupt. RFC 3501 §6.4.5.
+    """Where a section lies: offset and length in the message; the length is -1 where there is no
+    such section. Raises Corrupt. RFC 3501 §6.4.5.
     """
-    size = row[_SIZE]
+    size = row[SIZE]
     if wanted.section is Section.ALL and not wanted.path:
         found: tuple[int, int] | None = (0, size)
     elif wanted.section in _OF_FIELDS and not wanted.path:
-        found = (0, row[_HEADER_SIZE])
+        found = (0, row[HEADER_SIZE])
     else:
-        found = Layout.unpack(row[_LAYOUT]).section(wanted.path, _WHAT[wanted.section])
+        found = Layout.unpack(row[LAYOUT]).section(wanted.path, _WHAT[wanted.section])
     if found is None:
         return 0, -1
     start, length = found
     if start + length > size:
         raise Corrupt(detail=f"the layout reaches {start + length} of {size} octets")
-    if wanted.partial is not None and wanted.section not in _OF_FIELDS:
-        first, most = wanted.partial
-        first = min(first, length)
-        start, length = start + first, min(most, length - first)
-    return start, length
+    return found
 
 
-def _is_binary(item: FetchItem) -> bool:
-    return isinstance(item, FetchBinarySize) or (isinstance(item, FetchBody) and item.binary)
-
-
-def _date(at: int) -> bytes:
-    return internal_date(at // 1000)
-
-
-def _email_id(message: int) -> bytes:
-    return external(MESSAGE, message).encode("ascii")
-
-
-def _thread_id(thread: int) -> bytes:
-    return external(THREAD, thread).encode("ascii")
-
-
-def _preview(text: str) -> bytes:
-    return quoted_or_literal(text.encode())
+def _cut(place: tuple[int, int], partial: tuple[int, int] | None) -> tuple[int, int]:
+    """Of a place, the part that is asked for."""
+    if partial is None:
+        return place
+    start, length = place
+    first, most = partial
+    first = min(first, length)
+    return start + first, min(most, length - first)

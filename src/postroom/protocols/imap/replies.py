@@ -8,6 +8,8 @@ from postroom.access import NotOffered
 from postroom.core import errors
 from postroom.core.errors import MailError
 from postroom.domain.mailboxes.rights import MissingRight
+from postroom.mailflow.binary import CannotConvert
+from postroom.protocols.imap.decoding import UnknownEncoding
 from postroom.protocols.imap.session import UidRequired
 from postroom.wire.imap import status_line
 
@@ -33,6 +35,8 @@ CODES: Final[dict[type[MailError], bytes]] = {
     errors.ShuttingDown: b"UNAVAILABLE",
     errors.Corrupt: b"SERVERBUG",
     UidRequired: b"UIDREQUIRED",  # RFC 9586 §3
+    CannotConvert: b"UNKNOWN-CTE",  # RFC 3516 §4.4
+    UnknownEncoding: b"UNKNOWN-CTE",  # RFC 3516 §4.3
 }
 
 
@@ -45,6 +49,9 @@ def code_of(error: MailError) -> bytes | None:
 
 
 def code_of_content(error: MailError) -> bytes:
-    """For content that could not be read: damaged or lost, or out of reach just now."""
+    """For content that could not be read: of an unknown encoding, damaged or lost, or out of
+    reach just now."""
+    if isinstance(error, UnknownEncoding):
+        return CODES[UnknownEncoding]
     lasting = isinstance(error, errors.Corrupt | errors.NotFound)
     return b"SERVERBUG" if lasting else b"UNAVAILABLE"  # RFC 5530 §3

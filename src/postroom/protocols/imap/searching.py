@@ -5,7 +5,7 @@ that: a message is decided as soon as what is known of it decides. So a search r
 first, parsed columns of those that are left, then header blocks, and whole messages last.
 
 What matches a string (RFC 3501 §6.4.4): it is a substring of the decoded text, both folded by
-`formats.folding` (i;unicode-casemap, RFC 5255 §4.4). SUBJECT looks at the first Subject field, as
+`formats.folding` (i;unicode-casemap, RFC 5255 §4.1). SUBJECT looks at the first Subject field, as
 ENVELOPE does, up to
 4,096 characters; the other header keys at every field of the name. Dates are compared by day:
 INTERNALDATE in UTC, as we tell it, Date in its own zone.

@@ -32,6 +32,7 @@ from postroom.domain.policy import Policy
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.settings import QuotaSettings, RetentionSettings
 from postroom.net.connection import Peer
+from postroom.protocols.imap.decoding import Memory
 from postroom.protocols.imap.kept import Kept
 from postroom.protocols.imap.pace import Pace
 from postroom.protocols.imap.view import Neighbours, Of, Range, Ranges, View, Views
@@ -125,6 +126,7 @@ class Selected:
     result: Ranges = field(default_factory=Ranges)  # what `$` means: UIDs. RFC 5182
     saved_flags: dict[int, bytes] = field(default_factory=dict)
     saved_recent: dict[int, bytes] = field(default_factory=dict)
+    decoding: Memory = field(default_factory=Memory)
 
     def permanent(self) -> tuple[str, ...]:
         """The flags that this client can change for good. RFC 3501 §7.1, RFC 4314 §5.1.1."""

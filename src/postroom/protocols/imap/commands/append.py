@@ -1,7 +1,7 @@
 """APPEND: messages stream in, and all of them go into the mailbox by one unit.
 
 RFC 3501 §6.3.11; several messages: RFC 3502; APPENDUID: RFC 4315 §3. REPLACE streams in the same
-way, and its unit also takes the old message away: RFC 8508.
+way, and its unit also takes the old message away: RFC 8508. A literal8 may hold NUL: RFC 3516 §4.4.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ from postroom.domain.mailboxes.folders import Mailbox
 from postroom.domain.mailboxes.messages import NewMessage, Pick, Quota, Stored
 from postroom.domain.mailboxes.rights import Right
 from postroom.domain.mailboxes.sharing import Reached
+from postroom.formats import mime
 from postroom.formats.parsed import Parsed, parse
+from postroom.formats.recode import binary_to_eight_bit
+from postroom.mailflow.binary import CannotConvert
 from postroom.protocols.imap.commands.copy import NoTarget
 from postroom.protocols.imap.replies import code_of
 from postroom.protocols.imap.session import Session, may_change
@@ -125,6 +128,7 @@ class Appending:
     """
 
     __slots__ = (
+        "_binary",
         "_box",
         "_command",
         "_ends",
@@ -161,6 +165,7 @@ class Appending:
         self._octets = 0  # of those that are made
         self._spool: Spool | None = None
         self._ends = LineEnds()
+        self._binary = False  # it comes as a literal8
         self._failure: MailError | None = None
 
     async def literal(self, need: NeedLiteral) -> bool:
@@ -176,14 +181,13 @@ class Appending:
             return False
         self._spool = self._session.shared.house.blobs.spool()
         self._ends = LineEnds()
+        self._binary = need.binary
         return True
 
     async def _check(self, need: NeedLiteral) -> None:
         """Whether a message of this size may come; the unit checks the quota again."""
         if self._said.utf8 and not need.binary:
             raise BadSyntax("UTF8 takes a binary literal")  # RFC 6855 §4
-        if need.binary and not self._said.utf8:
-            raise BadSyntax("A binary literal needs BINARY, which is not offered")
         if not need.size:
             # Also how a client takes back an APPEND of several: RFC 3502 §6.3.11.
             raise NotAllowed("A message may not be empty; nothing was appended")
@@ -205,6 +209,9 @@ class Appending:
             return  # it failed: what still comes is dropped
         octets = bytes(data)
         try:
+            if self._binary:
+                spool.write(octets)  # what they are is seen at the end
+                return
             if b"\0" in octets:
                 raise Malformed("A message may not hold NUL")  # RFC 3501 §9: CHAR8
             spool.write(self._ends.feed(octets))
@@ -218,6 +225,8 @@ class Appending:
         if spool is None:
             raise self._failure or Malformed("No message was announced")
         try:
+            if self._binary:
+                spool = await self._lines(spool)
             spool.write(self._ends.flush())
             parsed = await _parsed(spool)
             (blob,) = (await self._session.shared.house.blobs.finish(spool, [Form()])).stored
@@ -238,6 +247,20 @@ class Appending:
         )
         self._made.append((blob, message))
         self._octets += blob.size
+
+    async def _lines(self, spool: Spool) -> Spool:
+        """What came as a literal8 as lines: a spool that takes the place of this one."""
+        content, made = await asyncio.to_thread(_content_as_lines, spool)
+        if made == content:
+            return spool
+        fresh = self._session.shared.house.blobs.spool()
+        try:
+            await asyncio.to_thread(fresh.write, made)
+        except MailError:
+            fresh.drop()
+            raise
+        spool.drop()
+        return fresh
 
     async def part(self, args: Cursor, more: bool) -> None:
         """What follows a message: what is said of the next one, or the end of the command."""
@@ -321,6 +344,30 @@ def _remove(tx: Tx, viewer: int, old: Replaced, now: Instant, *, within: bool) -
     retention = 0 if superseded else old.retention
     account = old.box.account
     messages.expunge(tx, account, old.box.id, pick, now, old.actor, retention=retention)
+
+
+def as_lines(content: bytes) -> bytes:
+    """What came as a literal8 as every reader can have it: parts that are binary are encoded anew,
+    and BINARY tells them as they came. RFC 3516 §4.4. Raises CannotConvert.
+
+    What holds no NUL and calls nothing binary is mail like any other: its line ends are repaired.
+    """
+    is_binary = b"\0" in content or any(
+        (part.encoding or b"").strip().lower().startswith(b"binary")
+        for part in mime.scan(content).walk()
+    )
+    if is_binary and (made := binary_to_eight_bit(content)) is not None:
+        return made
+    ends = LineEnds()
+    repaired = ends.feed(content) + ends.flush()
+    if is_binary and (repaired != content or b"\0" in content):
+        raise CannotConvert  # what is sealed, and would be broken
+    return repaired
+
+
+def _content_as_lines(spool: Spool) -> tuple[bytes, bytes]:
+    content = spool.content()
+    return content, as_lines(content)
 
 
 async def _parsed(spool: Spool) -> Parsed:

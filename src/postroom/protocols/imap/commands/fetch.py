@@ -21,16 +21,17 @@ from postroom.domain.mailboxes.messages import FlagChange, Pick
 from postroom.domain.mailboxes.rights import Right
 from postroom.formats.parsed import MAKER_VERSION, parse
 from postroom.protocols.imap import replies
-from postroom.protocols.imap.fetching import (
+from postroom.protocols.imap.decoding import UnknownEncoding
+from postroom.protocols.imap.fetching import Rendering
+from postroom.protocols.imap.pace import Pace
+from postroom.protocols.imap.plans import (
     Plan,
-    Rendering,
     Still,
     planned,
     run_lines,
     still_columns,
     still_texts,
 )
-from postroom.protocols.imap.pace import Pace
 from postroom.protocols.imap.resync import (
     changed_rows,
     changed_spans,
@@ -99,7 +100,9 @@ async def fetch(session: Session, command: Command) -> None:
     if rendering.failure is not None:
         await session.catch_up(expunge=session.may_expunge)
         code = replies.code_of_content(rendering.failure)
-        session.tell(command.tag, "NO", "Some messages could not be read", code)
+        decodable = not isinstance(rendering.failure, UnknownEncoding)
+        text = "Some messages could not be read" if decodable else str(rendering.failure)
+        session.tell(command.tag, "NO", text, code)
         return
     if rendering.missing and not uid and asked.changed_since is None:
         # RFC 5530 §3: what another session removed cannot be told before this command ends.

@@ -14,7 +14,6 @@ import structlog
 
 from postroom.access import Attempt, Challenge, Conversation, Identity, SessionFacts
 from postroom.core.errors import AuthUnavailable, EncryptionRequired, Malformed, NotAuthenticated
-from postroom.protocols.imap import capabilities
 from postroom.protocols.imap.commands.anytime import offered
 from postroom.protocols.imap.session import Session, State
 from postroom.wire.imap import (
@@ -132,7 +131,7 @@ async def enable(session: Session, command: Command) -> None:
     if "QRESYNC" in asked.capabilities:
         session.qresync = session.condstore = True  # RFC 7162 §3.2.3
         turned_on.append(b"QRESYNC")
-    if "IMAP4REV2" in asked.capabilities and "IMAP4rev2" in capabilities.ANY:
+    if "IMAP4REV2" in asked.capabilities:
         session.rev2 = True
         turned_on.append(b"IMAP4rev2")
         if session.selected is not None:
