@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
-from postroom.protocols.imap import capabilities
 from postroom.testing.imap import ImapClient, Literal, Reply, flags_of
 from postroom.wire.imap import Untagged, Value
 from tests.protocols.imap.serving import SMALL, Room, codes_of, message
@@ -62,16 +59,6 @@ async def test_both_revisions_are_told_before_and_after(room: Room) -> None:
     assert {b"IMAP4rev1", b"IMAP4rev2"} <= set(before[0].data)
     await client.command("ENABLE IMAP4REV2 UTF8=ACCEPT")
     assert (await client.command("CAPABILITY"))["CAPABILITY"] == before  # RFC 9051 §6.3.1
-
-
-async def test_what_is_not_offered_is_not_enabled(
-    room: Room, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(capabilities, "ANY", ("IMAP4rev1",))
-    client = await room.client(mailbox=None)
-    reply = await client.command("ENABLE IMAP4rev2")
-    assert [each.data for each in reply["ENABLED"]] == [()]
-    assert (await client.command("SELECT INBOX")).numbers("RECENT") == [0]
 
 
 async def test_who_did_not_enable_it_is_served_as_before(room: Room) -> None:
