@@ -251,16 +251,31 @@ class Client:
                 self._common.unmet[self.place] += 1
 
     def _vanished(self, uids: Sequence[int]) -> None:
-        """Take these out of the view. One whose UID was not asked for yet is one of the last."""
+        """Take these out of the view. One whose UID was not asked for yet stands between those
+        whose UIDs are known, as UIDs ascend."""
+        gone: set[int] = set()
         places = {known.get("UID"): n for n, known in enumerate(self.view.messages, 1)}
-        numbers = [places[uid] for uid in uids if uid in places]
-        unmet = [n for n, known in enumerate(self.view.messages, 1) if "UID" not in known]
-        missing = len(uids) - len(numbers)
-        if missing > len(unmet):
-            raise AssertionError(f"VANISHED {uids[:8]}, of which {missing} were not there")
-        for number in sorted(numbers + unmet[len(unmet) - missing :], reverse=True):
+        for uid in sorted(uids, reverse=True):
+            place = places.get(uid) or self._place_of(uid, gone)
+            if not place:
+                raise AssertionError(f"VANISHED {uid}, which was not there")
+            gone.add(place)
+        for number in sorted(gone, reverse=True):
             self._gone(number)
             del self.view.messages[number - 1]
+
+    def _place_of(self, uid: int, taken: set[int]) -> int:
+        """The number of a message of unknown UID that can be this one; 0 if there is none."""
+        found = 0
+        for n, known in enumerate(self.view.messages, 1):
+            there = known.get("UID")
+            if isinstance(there, int) and there > uid:
+                break
+            if isinstance(there, int):
+                found = 0  # what stands before a smaller UID is none of it
+            elif n not in taken:
+                found = n
+        return found
 
     async def _learn(self) -> None:
         """Ask for what is not known of the messages that came."""
