@@ -160,6 +160,8 @@ def _piece(raw: bytes, ours: object, theirs: object) -> str | None:
     if _parts(ours) < _parts(theirs):
         return DELIMITER if _parts(ours) else NO_PARTS
     mine, other = _head(ours), _head(theirs)
+    if isinstance(other, tuple) and other[1:] == (b"",):
+        return NO_TYPE
     if other == (b"MESSAGE", b"RFC822") and mine == (b"APPLICATION", b"OCTET-STREAM"):
         return ENCODED_MESSAGE
     return None
