@@ -41,8 +41,8 @@ class RemoteQueue:
 
     @property
     def busy(self) -> bool:
-        """Whether a destination is being served."""
-        return bool(self._tasks)
+        """Whether a destination is being served, or looked for: leased, it is due no more."""
+        return bool(self._tasks) or self.loop.busy
 
     def wake(self, event: QueueReady = QueueReady()) -> None:  # noqa: B008 - immutable
         """Something was put into the queue."""

@@ -16,22 +16,25 @@ import enum
 from dataclasses import dataclass
 from typing import Final
 
+from postroom.wire.lines import BadLine, Fault, Line, LineReader
 from postroom.wire.smtp.limits import COMMAND_LINE_CAP, DISCARD_CAP
 from postroom.wire.smtp.line_ends import LineEnds
 
-_CONTROLS: Final = bytes([*range(32), 127])
+__all__ = [
+    "BadLine",
+    "ChunkEnd",
+    "Command",
+    "DataChunk",
+    "DataEnd",
+    "Event",
+    "Fault",
+    "Line",
+    "Receiver",
+]
+
 _DOT: Final = 0x2E
 _CR: Final = 0x0D
 _END: Final = b".\r\n"
-
-
-class Fault(enum.Enum):
-    """Why a line was refused; the value is the sentence for the reply."""
-
-    BARE_CR = "Lines end with CR LF: a bare CR was sent"
-    BARE_LF = "Lines end with CR LF: a bare LF was sent"
-    CONTROL = "Control characters are not allowed here"
-    TOO_LONG = "Line too long"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,25 +47,6 @@ class Command:
 
     verb: bytes
     argument: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class BadLine:
-    """A line that was refused whole and is gone.
-
-    If `fatal`, the two sides no longer agree where a line ends: the receiver reads nothing
-    more, and the server replies (500 5.5.2, or 421) and closes.
-    """
-
-    reason: Fault
-    fatal: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """The line that `expect_line` asked for, without its CRLF."""
-
-    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,40 +88,25 @@ Event = Command | BadLine | Line | DataChunk | DataEnd | ChunkEnd
 class _Mode(enum.Enum):
     COMMAND = enum.auto()
     LINE = enum.auto()
-    DISCARD = enum.auto()  # inside a line that was too long
     DATA = enum.auto()
     CHUNK = enum.auto()
-    CLOSED = enum.auto()
 
 
-class Receiver:
-    """Frames what an SMTP or LMTP client sends. Linear in its input, whatever the chopping."""
+class Receiver(LineReader):
+    """Frames what an SMTP or LMTP client sends."""
 
     __slots__ = (
-        "_after_cr",
         "_at_line_start",
-        "_buffer",
-        "_cap",
-        "_discarded",
         "_ended",
         "_last",
         "_lines",
         "_mode",
-        "_position",
         "_remaining",
-        "_waiting",
-        "_waiting_size",
     )
 
     def __init__(self) -> None:
-        self._buffer = b""  # what is being read, from _position on
-        self._position = 0
-        self._waiting: list[bytes] = []  # fed since; joined only when next() needs it
-        self._waiting_size = 0
+        super().__init__(COMMAND_LINE_CAP, DISCARD_CAP)
         self._mode = _Mode.COMMAND
-        self._cap = COMMAND_LINE_CAP
-        self._discarded = 0
-        self._after_cr = False  # the discarded part ends with a CR
         self._lines = LineEnds()
         self._at_line_start = True
         self._ended = False
@@ -145,26 +114,6 @@ class Receiver:
         self._last = False
 
     # --- what the server does -----------------------------------------------------------
-
-    def feed(self, data: bytes) -> None:
-        """Take what the socket gave. After a fatal BadLine it is dropped."""
-        if data and self._mode is not _Mode.CLOSED:
-            self._waiting.append(data)
-            self._waiting_size += len(data)
-
-    @property
-    def buffered(self) -> int:
-        """Octets fed and not yet given out."""
-        return len(self._buffer) - self._position + self._waiting_size
-
-    @property
-    def empty(self) -> bool:
-        """True if the client has sent nothing beyond the last event.
-
-        STARTTLS is refused unless it is (RFC 3207 §6: nothing said before TLS may count after
-        it), and the connection goes on over TLS with a new Receiver.
-        """
-        return self.buffered == 0 and self._mode is not _Mode.DISCARD
 
     def expect_data(self) -> None:
         """The reply to DATA is 354: the message follows, up to CRLF.CRLF."""
@@ -197,7 +146,7 @@ class Receiver:
         if limit < 2:
             raise ValueError("a line is at least its CRLF")
         self._enter(_Mode.LINE)
-        self._cap = limit
+        self.cap = limit
 
     def next(self) -> Event | None:
         """The next event, or None if more input is needed."""
@@ -208,86 +157,39 @@ class Receiver:
                 return self._next_data()
             case _Mode.CHUNK:
                 return self._next_chunk()
-            case _Mode.DISCARD:
-                return self._discard()
-            case _Mode.CLOSED:
-                return None
 
-    # --- lines ----------------------------------------------------------------------------
-
-    def _next_line(self) -> Event | None:
-        buffer, start = self._buffer, self._position
-        # A search that found nothing is repeated when more came: at most _cap octets.
-        end = buffer.find(b"\n", start, start + self._cap)
-        if end < 0:
-            if self._waiting and len(buffer) - start < self._cap:
-                buffer, start = self._gather(), 0
-                end = buffer.find(b"\n", 0, self._cap)
-            if end < 0:
-                if len(buffer) - start < self._cap:
-                    return None
-                self._mode = _Mode.DISCARD
-                self._discarded = 0
-                self._after_cr = False
-                return self._discard()
-        line = buffer[start : end + 1]
-        self._consume(end + 1)
-        # One pass: a good line loses exactly its CR and LF.
-        if not line.endswith(b"\r\n") or len(line.translate(None, _CONTROLS)) != len(line) - 2:
-            return self._bad_line(line)
-        if self._mode is _Mode.LINE:
-            self._expect_commands()
-            return Line(line[:-2])
-        verb, _, argument = line[:-2].partition(b" ")
+    def _next_line(self) -> Command | Line | BadLine | None:
+        found = self.read_line()
+        if found is None:
+            return None
+        asked = self._mode is _Mode.LINE
+        self._expect_commands()
+        if isinstance(found, BadLine):
+            return found
+        if asked:
+            return Line(found)
+        verb, _, argument = found.partition(b" ")
         # RFC 5321 §4.1.1: trailing space is tolerated; §2.4: verbs in any case.
         return Command(verb.upper(), argument.strip(b" "))
-
-    def _bad_line(self, line: bytes) -> BadLine:
-        # A bare CR or LF may be a line end to whoever passed this on, and a command of
-        # someone else's may follow it. RFC 5321 §2.3.8 forbids both: refuse, never repair.
-        if not line.endswith(b"\r\n"):
-            return self._close(Fault.BARE_LF)
-        if b"\r" in line[:-2]:
-            return self._close(Fault.BARE_CR)
-        self._expect_commands()
-        return BadLine(Fault.CONTROL, fatal=False)
-
-    def _discard(self) -> BadLine | None:
-        """Drop an overlong line as it streams; it is reported at its end, or given up."""
-        block = self._gather()
-        end = block.find(b"\n")
-        self._discarded += end + 1 if end >= 0 else len(block)
-        if self._discarded > DISCARD_CAP:
-            return self._close(Fault.TOO_LONG)
-        if end < 0:
-            if block:
-                self._after_cr = block[-1] == _CR
-            self._buffer = b""
-            return None
-        self._consume(end + 1)
-        if not (block[end - 1] == _CR if end else self._after_cr):
-            return self._close(Fault.BARE_LF)
-        self._expect_commands()
-        return BadLine(Fault.TOO_LONG, fatal=False)
 
     # --- DATA -----------------------------------------------------------------------------
 
     def _next_data(self) -> DataChunk | DataEnd | None:
         if self._ended:
             return self._data_end()
-        block = self._gather()
+        block = self.gather()
         if not block:
             return None
         if self._at_line_start and block[0] == _DOT:
             if block.startswith(_END):
-                self._consume(len(_END))
+                self.consume(len(_END))
                 return self._data_end()
             if _END.startswith(block):
                 return None
             block = block[1:]  # RFC 5321 §4.5.2
 
         body, kept, self._ended = _part(block)
-        self._buffer, self._position = kept, 0
+        self.keep(kept)
         if not body:
             return None
         self._at_line_start = body.endswith(b"\r\n")
@@ -305,11 +207,11 @@ class Receiver:
 
     def _next_chunk(self) -> DataChunk | ChunkEnd | None:
         if self._remaining:
-            block = self._gather()
+            block = self.gather()
             if not block:
                 return None
             body = block[: self._remaining]
-            self._consume(len(body))
+            self.consume(len(body))
             self._remaining -= len(body)
             self._lines.feed(body)
             return DataChunk(body)
@@ -322,29 +224,6 @@ class Receiver:
             last, lines.bare_cr, lines.bare_lf, lines.nul, lines.longest_line, lines.size
         )
 
-    # --- the buffer -------------------------------------------------------------------------
-
-    def _gather(self) -> bytes:
-        """All that is buffered, as one block that starts at 0; a lone block is not copied."""
-        if self._position:
-            self._buffer = self._buffer[self._position :]
-            self._position = 0
-        if self._waiting:
-            if self._buffer or len(self._waiting) > 1:
-                self._buffer = b"".join((self._buffer, *self._waiting))
-            else:
-                self._buffer = self._waiting[0]
-            self._waiting.clear()
-            self._waiting_size = 0
-        return self._buffer
-
-    def _consume(self, position: int) -> None:
-        """Go on at `position`; a buffer used up is let go, so that idle sessions stay small."""
-        if position == len(self._buffer):
-            self._buffer, self._position = b"", 0
-        else:
-            self._position = position
-
     def _enter(self, mode: _Mode) -> None:
         if self._mode is not _Mode.COMMAND:
             raise RuntimeError(f"cannot enter {mode.name} from {self._mode.name}")
@@ -352,14 +231,7 @@ class Receiver:
 
     def _expect_commands(self) -> None:
         self._mode = _Mode.COMMAND
-        self._cap = COMMAND_LINE_CAP
-
-    def _close(self, reason: Fault) -> BadLine:
-        self._mode = _Mode.CLOSED
-        self._buffer, self._position = b"", 0
-        self._waiting.clear()
-        self._waiting_size = 0
-        return BadLine(reason, fatal=True)
+        self.cap = COMMAND_LINE_CAP
 
 
 def _part(block: bytes) -> tuple[bytes, bytes, bool]:
