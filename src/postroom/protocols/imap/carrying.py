@@ -14,7 +14,8 @@ from postroom.domain.mailboxes.reading import Brief
 from postroom.domain.mailboxes.sharing import Reached
 from postroom.formats.parsed import parse
 from postroom.protocols.imap.pace import Pace
-from postroom.protocols.imap.session import Session, may_change
+from postroom.protocols.imap.selected import may_change
+from postroom.protocols.imap.session import Session
 from postroom.store.blobs import ROW_LIMIT
 
 

@@ -13,7 +13,8 @@ from time import gmtime
 from typing import Any, Final, NamedTuple
 
 from postroom.core.ids import MESSAGE, THREAD, external
-from postroom.protocols.imap.session import Selected, fetch_head
+from postroom.protocols.imap.selected import Selected
+from postroom.protocols.imap.session import fetch_head
 from postroom.protocols.imap.view import Neighbours
 from postroom.wire.imap import (
     FetchAttribute,

@@ -32,7 +32,8 @@ from postroom.formats.recode import binary_to_eight_bit
 from postroom.mailflow.binary import CannotConvert
 from postroom.protocols.imap.commands.copy import NoTarget
 from postroom.protocols.imap.replies import code_of
-from postroom.protocols.imap.session import Session, may_change
+from postroom.protocols.imap.selected import may_change
+from postroom.protocols.imap.session import Session
 from postroom.store.blobs import ROW_LIMIT, Form, NewBlob, Spool
 from postroom.store.sql import Tx
 from postroom.store.units import UNIT_ROWS

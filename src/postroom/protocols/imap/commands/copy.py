@@ -15,7 +15,8 @@ from postroom.domain.mailboxes.messages import Copied, FlagChange, Pick, Quota
 from postroom.domain.mailboxes.rights import Right
 from postroom.domain.mailboxes.sharing import Reached
 from postroom.protocols.imap.carrying import carry
-from postroom.protocols.imap.session import Session, changeable, picks
+from postroom.protocols.imap.selected import changeable
+from postroom.protocols.imap.session import Session, picks
 from postroom.protocols.imap.view import Range
 from postroom.store.sql import Tx
 from postroom.store.units import UNIT_ROWS

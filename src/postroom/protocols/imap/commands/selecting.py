@@ -14,7 +14,8 @@ from postroom.domain.mailboxes.rights import Right
 from postroom.protocols.imap.announcing import announce
 from postroom.protocols.imap.commands.copy import expunge_deleted
 from postroom.protocols.imap.resync import resynchronise
-from postroom.protocols.imap.session import Selected, Session, State
+from postroom.protocols.imap.selected import Selected
+from postroom.protocols.imap.session import Session, State
 from postroom.protocols.imap.view import Of, View
 from postroom.store.sql import Tx
 from postroom.wire.imap import BadSyntax, Command, flags, parse_nothing, parse_select, untagged

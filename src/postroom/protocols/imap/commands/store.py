@@ -17,14 +17,8 @@ from postroom.domain.mailboxes.folders import Mailbox
 from postroom.domain.mailboxes.messages import FlagChange, Flagged, Known, Pick
 from postroom.domain.mailboxes.reading import Changes
 from postroom.domain.mailboxes.rights import MissingRight, Right
-from postroom.protocols.imap.session import (
-    Selected,
-    Session,
-    changeable,
-    fetch_head,
-    may_change,
-    picks,
-)
+from postroom.protocols.imap.selected import Selected, changeable, may_change
+from postroom.protocols.imap.session import Session, fetch_head, picks
 from postroom.store.sql import Tx
 from postroom.wire.imap import Command, Store, StoreMode, compress, parse_store
 
