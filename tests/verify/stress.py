@@ -23,16 +23,9 @@ from postroom.domain.check import check
 from postroom.server import house as stores
 from postroom.server.instance import Layout
 from postroom.testing import rounds
-from postroom.testing.imap import (
-    ClosedError,
-    Fetched,
-    Follower,
-    ImapClient,
-    Reply,
-    flags_of,
-    numbers_of,
-)
+from postroom.testing.imap import Fetched, Follower, ImapClient, Reply, flags_of, numbers_of
 from postroom.testing.postgres import Cluster, NotInstalledError
+from postroom.testing.scripted import ClosedError
 from postroom.testing.smtp import trusting_context
 from postroom.testing.victim import PATIENCE, Victim
 from postroom.wire.imap.responses import Response, Untagged

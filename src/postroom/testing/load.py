@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from postroom.testing import smtp
-from postroom.testing.imap import ClosedError, ImapClient, Reply, flags_of, numbers_of
+from postroom.testing.imap import ImapClient, Reply, flags_of, numbers_of
 from postroom.testing.promises import (
     INBOX,
     Answered,
@@ -31,6 +31,7 @@ from postroom.testing.promises import (
     Offered,
     Told,
 )
+from postroom.testing.scripted import ClosedError
 from postroom.testing.smtp import ServerClosed, SmtpClient, Unexpected
 from postroom.wire.smtp import Reply as SmtpReply
 

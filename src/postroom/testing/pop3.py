@@ -14,9 +14,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Final
 
+from postroom.testing.scripted import PATIENCE, ScriptedClient
 from postroom.wire.pop3 import (
     Auth,
     Challenge,
@@ -31,15 +30,6 @@ from postroom.wire.pop3 import (
     command,
 )
 from postroom.wire.sasl import Client
-
-PATIENCE: Final = 10.0
-"""Seconds to wait for a response, unless the caller says otherwise."""
-
-_READ: Final = 64 * 1024
-
-
-class ClosedError(Exception):
-    """The server ended the connection."""
 
 
 class RefusedError(Exception):
@@ -62,16 +52,15 @@ class Lines:
         return self.content.split(b"\r\n")[:-1]
 
 
-class Pop3Client:
+class Pop3Client(ScriptedClient[Response]):
     """One connection. Not for two tasks at once."""
+
+    _responses: ResponseReader
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, patience: float
     ) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._responses = ResponseReader()
-        self._patience = patience
+        super().__init__(reader, writer, ResponseReader(), patience)
         self.greeting = Reply(False)
 
     @classmethod
@@ -85,51 +74,13 @@ class Pop3Client:
         greeting: bool = True,
     ) -> Pop3Client:
         """Connect, with `tls` by implicit TLS, and hear the greeting."""
-        name = host if tls is not None else None
-        opening = asyncio.open_connection(host, port, ssl=tls, server_hostname=name, limit=_READ)
-        reader, writer = await asyncio.wait_for(opening, patience)
+        reader, writer = await cls.dial(host, port, tls, patience)
         client = cls(reader, writer, patience)
         if greeting:
             client.greeting = await client.reply()
         return client
 
-    async def __aenter__(self) -> Pop3Client:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-    # --- bytes -----------------------------------------------------------------------------------
-
-    def send(self, data: bytes) -> None:
-        """Octets as they are, right or wrong."""
-        self._writer.write(data)
-
-    async def flush(self) -> None:
-        """Wait until the loop has taken what was sent."""
-        await self._writer.drain()
-
-    def send_eof(self) -> None:
-        """Say no more, but go on listening. Not over TLS."""
-        self._writer.write_eof()
-
-    async def response(self, patience: float | None = None) -> Response:
-        """The next response; raises ClosedError at the end, TimeoutError if none comes in time."""
-        async with asyncio.timeout(self._patience if patience is None else patience):
-            while (found := self._responses.next()) is None:
-                try:
-                    data = await self._reader.read(_READ)
-                except (ConnectionError, ssl.SSLError):
-                    data = b""
-                if not data:
-                    raise ClosedError
-                self._responses.feed(data)
-        return found
+    # --- replies ---------------------------------------------------------------------------------
 
     async def reply(self, patience: float | None = None) -> Reply:
         """The reply to a command that was sent already."""
@@ -148,37 +99,6 @@ class Pop3Client:
             assert isinstance(found, Chunk), found
             whole.append(found.data)
         return Lines(reply, b"".join(whole))
-
-    async def silent(self, seconds: float) -> bool:
-        """True if nothing is said for so long; what is said is lost to nobody."""
-        try:
-            async with asyncio.timeout(seconds):
-                self._responses.feed(await self._reader.read(_READ))
-        except TimeoutError:
-            return True
-        return False
-
-    async def until_closed(self, patience: float | None = None) -> list[Response]:
-        """Everything that is said until the server ends the connection."""
-        heard: list[Response] = []
-        while True:
-            try:
-                heard.append(await self.response(patience))
-            except ClosedError:
-                return heard
-
-    async def close(self) -> None:
-        """End the connection without a word."""
-        self._writer.close()
-        try:
-            async with asyncio.timeout(self._patience):
-                await self._writer.wait_closed()
-        except (ConnectionError, ssl.SSLError, TimeoutError):
-            self.abort()
-
-    def abort(self) -> None:
-        """Reset the connection."""
-        self._writer.transport.abort()
 
     # --- commands --------------------------------------------------------------------------------
 
@@ -199,8 +119,7 @@ class Pop3Client:
         reply = await self.ask("STLS")
         if reply.ok:
             assert self._responses.empty
-            async with asyncio.timeout(self._patience):
-                await self._writer.start_tls(context, server_hostname=name)
+            await self.upgrade(context, name)
         return reply
 
     async def login(self, user: str, password: str) -> Reply:

@@ -10,7 +10,8 @@ import pytest
 
 from postroom.core.errors import InDoubt
 from postroom.domain.mailboxes import reading
-from postroom.testing.imap import ClosedError, ImapClient, Literal, Reply, flags_of, numbers_of
+from postroom.testing.imap import ImapClient, Literal, Reply, flags_of, numbers_of
+from postroom.testing.scripted import ClosedError
 from tests.protocols.imap.serving import ANN, SMALL, Room, message
 
 

@@ -11,7 +11,8 @@ import tracemalloc
 import pytest
 
 from postroom.protocols.imap import server
-from postroom.testing.imap import ClosedError, ImapClient, Literal
+from postroom.testing.imap import ImapClient, Literal
+from postroom.testing.scripted import ClosedError
 from postroom.wire.imap import Tagged, Untagged
 from tests.protocols.imap.serving import ANN, PASSWORD, SMALL, Room, client_context
 

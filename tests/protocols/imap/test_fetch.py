@@ -15,7 +15,8 @@ from postroom.store import blobs
 from postroom.store.blobs import Blobs, Form
 from postroom.store.sql import Statement, Tx
 from postroom.testing.corpus import messages as corpus
-from postroom.testing.imap import ClosedError, Fetched, ImapClient, flags_of
+from postroom.testing.imap import Fetched, ImapClient, flags_of
+from postroom.testing.scripted import ClosedError
 from tests.protocols.imap.serving import SMALL, Room, codes_of, message
 
 PLAIN = b"Content-Type: text/plain; charset=utf-8\r\n\r\nFirst part\r\n"

@@ -9,7 +9,8 @@ import pytest
 
 from postroom.protocols.imap import server
 from postroom.protocols.imap.verbs import VERBS
-from postroom.testing.imap import ClosedError, ImapClient, Literal, Reply
+from postroom.testing.imap import ImapClient, Literal, Reply
+from postroom.testing.scripted import ClosedError
 from postroom.wire.imap import Tagged, Untagged
 from tests.protocols.imap.serving import ANN, BOB, PASSWORD, Room, client_context
 

@@ -15,7 +15,8 @@ import pytest
 
 from postroom.protocols.pop3 import server
 from postroom.store.blobs import NewBlob
-from postroom.testing.pop3 import ClosedError, Pop3Client
+from postroom.testing.pop3 import Pop3Client
+from postroom.testing.scripted import ClosedError
 from postroom.wire.pop3 import Reply, command
 from postroom.wire.sasl import PlainClient
 from tests.protocols.imap.serving import ANN, PASSWORD, client_context, message

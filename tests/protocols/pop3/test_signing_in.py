@@ -20,7 +20,8 @@ from postroom.domain.mailboxes import folders
 from postroom.formats.address import parse_mailbox
 from postroom.protocols.pop3 import session as session_module
 from postroom.store.sql import Tx
-from postroom.testing.pop3 import ClosedError, Pop3Client
+from postroom.testing.pop3 import Pop3Client
+from postroom.testing.scripted import ClosedError
 from postroom.wire.pop3 import Challenge, Reply
 from postroom.wire.sasl import Client, LoginClient, PlainClient, ScramClient
 from tests.protocols.imap.serving import (
