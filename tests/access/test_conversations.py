@@ -151,9 +151,9 @@ async def test_login_takes_the_name_as_initial_response(door: Door) -> None:
 
 async def test_what_is_offered_depends_on_the_channel(door: Door) -> None:
     offer = door.authenticator.mechanisms
-    assert offer(encrypted=False, binding=False) == ()
-    assert offer(encrypted=True, binding=False) == (SCRAM, "PLAIN", "LOGIN")
-    assert offer(encrypted=True, binding=True) == (PLUS, SCRAM, "PLAIN", "LOGIN")
+    assert offer(facts(encrypted=False)) == ()
+    assert offer(facts()) == (SCRAM, "PLAIN", "LOGIN")
+    assert offer(facts(binding=ENDPOINT)) == (PLUS, SCRAM, "PLAIN", "LOGIN")
     for mechanism in (PLUS, SCRAM, "PLAIN", "LOGIN"):
         with pytest.raises(EncryptionRequired):
             door.authenticator.begin(mechanism, facts(encrypted=False))
@@ -256,7 +256,7 @@ async def test_another_channel_is_refused_and_is_no_guess(door: Door) -> None:
 async def test_channel_binding_may_be_left_out_of_the_offer(door: Door) -> None:
     await door.set("access.channel_binding", False)
     await door.enter(password="whoever reads the store next has the setting")
-    assert PLUS not in door.authenticator.mechanisms(encrypted=True, binding=True)
+    assert PLUS not in door.authenticator.mechanisms(facts(binding=ENDPOINT))
     with pytest.raises(NotOffered):
         door.authenticator.begin(PLUS, facts(binding=ENDPOINT))
     # It could bind and saw no -PLUS: this time that is true.

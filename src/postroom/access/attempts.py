@@ -27,12 +27,14 @@ class SessionFacts:
     protocol: str  # SMTP, IMAP
     encrypted: bool
     binding: bytes = b""  # tls-server-end-point of our certificate; empty: cannot be bound
+    certificate: bytes = b""  # DER, of an authority that we believe; empty: the client showed none
 
     @classmethod
     def of(cls, peer: Peer, protocol: str) -> SessionFacts:
         tls = peer.tls
-        binding = tls.endpoint if tls is not None else b""
-        return cls(peer.ip, peer.listener, protocol, tls is not None, binding)
+        if tls is None:
+            return cls(peer.ip, peer.listener, protocol, False)
+        return cls(peer.ip, peer.listener, protocol, True, tls.endpoint, tls.client)
 
 
 @dataclass(frozen=True, slots=True)

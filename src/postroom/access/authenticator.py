@@ -25,16 +25,20 @@ from postroom.access.attempts import (
     Reason,
     SessionFacts,
 )
+from postroom.access.clients import addresses
 from postroom.access.conversations import (
     Conversation,
+    ExternalConversation,
     LoginConversation,
     PlainConversation,
     ScramConversation,
+    TokenConversation,
 )
 from postroom.access.hashing import Hashing
 from postroom.access.passwords import Cost
 from postroom.access.settings import AccessSettings
 from postroom.access.throttle import Table, Throttle
+from postroom.access.tokens import OAuthSettings, Tokens
 from postroom.core import metrics
 from postroom.core.clock import Clock
 from postroom.core.errors import (
@@ -53,10 +57,13 @@ from postroom.formats.address import Address, parse_mailbox
 from postroom.store.sql import Tx
 from postroom.store.units import Database
 from postroom.wire.sasl import (
+    EXTERNAL,
     LOGIN,
+    OAUTHBEARER,
     PLAIN,
     SCRAM_SHA_256,
     SCRAM_SHA_256_PLUS,
+    XOAUTH2,
     Verifier,
     parse_verifier,
 )
@@ -68,6 +75,7 @@ LOGIN_MAX: Final = 320
 # Strongest first: clients that cannot tell take the first that they know.
 MECHANISMS: Final = (SCRAM_SHA_256, PLAIN, LOGIN)
 MECHANISMS_BOUND: Final = (SCRAM_SHA_256_PLUS, *MECHANISMS)
+BY_TOKEN: Final = (OAUTHBEARER, XOAUTH2)
 
 _SALT_KEY: Final = "access.unknown"
 _KEY: Final = 32  # octets
@@ -118,6 +126,7 @@ class Authenticator:
         node: str = "1",
         hashing: Hashing | None = None,
         key: bytes | None = None,
+        tokens: Tokens | None = None,
     ) -> None:
         self._mail = mail
         self._clock = clock
@@ -128,19 +137,20 @@ class Authenticator:
         self._hashing = hashing or Hashing()
         self._key = key if key is not None else os.urandom(_KEY)
         self._salt_key: bytes | None = None
+        self._tokens = tokens or Tokens(clock)
         self._throttle = Throttle(clock)
         self._remembered: Table[bytes, _Remembered] = Table()
         self.before: list[Before] = []
         self.after: list[After] = []
 
-    def mechanisms(self, *, encrypted: bool, binding: bool) -> tuple[str, ...]:
-        """What to offer, strongest first: nothing before TLS (RFC 8314 §3).
-
-        `binding` says that the session's channel can be bound: see SessionFacts.
-        """
-        if not encrypted:
+    def mechanisms(self, session: SessionFacts) -> tuple[str, ...]:
+        """What to offer, strongest first: nothing before TLS (RFC 8314 §3)."""
+        if not session.encrypted:
             return ()
-        return MECHANISMS_BOUND if binding and self._binds() else MECHANISMS
+        by_certificate = (EXTERNAL,) if session.certificate else ()
+        by_password = MECHANISMS_BOUND if session.binding and self._binds() else MECHANISMS
+        by_token = BY_TOKEN if self._oauth().offered else ()
+        return (*by_certificate, *by_password, *by_token)
 
     def begin(self, mechanism: str, session: SessionFacts) -> Conversation:
         """A conversation in a mechanism, its name in upper case.
@@ -148,10 +158,18 @@ class Authenticator:
         Raises NotOffered for one that `mechanisms` does not name, EncryptionRequired for any
         other before TLS.
         """
-        if mechanism not in MECHANISMS_BOUND:
+        oauth = self._oauth()
+        known = mechanism in MECHANISMS_BOUND or mechanism == EXTERNAL
+        if not known and not (oauth.offered and mechanism in BY_TOKEN):
             raise NotOffered
         if not session.encrypted:
             raise EncryptionRequired
+        if mechanism == EXTERNAL:
+            if not session.certificate:
+                raise NotOffered
+            return ExternalConversation(self, session)
+        if mechanism in BY_TOKEN:
+            return TokenConversation(self, session, mechanism, oauth.scope, oauth.configuration)
         if mechanism == PLAIN:
             return PlainConversation(self, session)
         if mechanism == LOGIN:
@@ -175,6 +193,27 @@ class Authenticator:
         if outcome.identity is None:
             raise NotAuthenticated(detail=str(outcome.reason))
         return outcome.identity
+
+    async def vouched(self, attempt: Attempt, token: str) -> Identity:
+        """Who it is, by a token of the identity provider. Raises as `authenticate` does."""
+        await self._before(attempt)
+        outcome, detail = await self._fairly(attempt, self._vouched(attempt, token))
+        return self._ended(attempt, outcome, detail)
+
+    def _ended(self, attempt: Attempt, outcome: Outcome, detail: str) -> Identity:
+        """The end of an attempt that may not have named anybody."""
+        if outcome.identity is not None:
+            attempt = replace(attempt, login=str(outcome.identity.address))
+        self.end(attempt, outcome, detail)
+        if outcome.identity is None:
+            raise NotAuthenticated(detail=str(outcome.reason))
+        return outcome.identity
+
+    async def certified(self, attempt: Attempt, certificate: bytes) -> Identity:
+        """Who it is, by the certificate that the client showed. Raises as `authenticate` does."""
+        await self._before(attempt)
+        outcome, detail = await self._fairly(attempt, self._certified(attempt, certificate))
+        return self._ended(attempt, outcome, detail)
 
     # --- for conversations: what is proved and not said ----------------------------------------
 
@@ -229,7 +268,8 @@ class Authenticator:
         elif outcome.reason is Reason.CHANNEL:
             _log.warning("sign-in refused: somebody may be in between", detail=detail, **told)
         else:
-            _log.info("sign-in refused", **told)
+            more = {"detail": detail} if detail else {}
+            _log.info("sign-in refused", **told, **more)
         for hook in self.after:
             hook(attempt, outcome)
 
@@ -332,6 +372,53 @@ class Authenticator:
         await self._renew(known, who, prepared)
         return Outcome(Reason.RIGHT, who)
 
+    async def _vouched(self, attempt: Attempt, token: str) -> tuple[Outcome, str]:
+        """How an attempt by a token ends, and why it was refused, for the log."""
+        said = self._address(attempt.login)
+        login = self._name(attempt, said)
+        digest = self._digest(login, 0, token.encode("utf-8", "surrogatepass"))
+        reason = self._refused(attempt, said)
+        if reason is not None:
+            return Outcome(reason), ""
+        settings = self._policies.latest(self._chain(attempt.listener)).of(AccessSettings)
+        oauth = self._oauth()
+        try:
+            named = self._address(await self._tokens.login(token, oauth))
+        except NotAuthenticated as error:
+            self._count_failure(login, attempt, digest, settings)
+            return Outcome(Reason.WRONG), error.detail
+        if named is None or (attempt.login and (said is None or said.key != named.key)):
+            # Whoever bears the token of one may not try the names of others with it.
+            self._count_failure(login, attempt, digest, settings)
+            return Outcome(Reason.NOT_GRANTED), "the token names somebody else"
+        if not oauth.speaks_for(named.domain):
+            return Outcome(Reason.NOT_GRANTED), "its provider does not speak for that domain"
+        return await self._named(attempt, named)
+
+    async def _certified(self, attempt: Attempt, certificate: bytes) -> tuple[Outcome, str]:
+        """The same by a certificate: it names one of us, or whom the client says among several."""
+        try:
+            found = [self._address(each) for each in addresses(certificate)]
+        except NotAuthenticated as error:
+            return Outcome(Reason.WRONG), error.detail
+        named = {each.key: each for each in found if each is not None}
+        if attempt.login:
+            said = self._address(attempt.login)
+            named = {said.key: said} if said is not None and said.key in named else {}
+        if len(named) != 1:
+            return Outcome(Reason.NOT_GRANTED), f"the certificate names {len(named)} for this"
+        return await self._named(attempt, *named.values())
+
+    async def _named(self, attempt: Attempt, named: Address) -> tuple[Outcome, str]:
+        """How it ends for an address that somebody else vouched for."""
+        known = await self._mail.read(self._look, named, attempt.listener)
+        if known.identity is None:
+            return Outcome(Reason.UNKNOWN), named.key
+        if known.state != "active":
+            return Outcome(Reason.NOT_ACTIVE), named.key
+        self._throttle.succeeded(named.key, attempt.ip)
+        return Outcome(Reason.RIGHT, known.identity), ""
+
     async def _verifier(self, attempt: Attempt) -> Verifier:
         address = self._address(attempt.login)
         key = self._salt_key
@@ -368,6 +455,9 @@ class Authenticator:
 
     def _binds(self) -> bool:
         return self._policies.latest(chain(self._node)).of(AccessSettings).channel_binding
+
+    def _oauth(self) -> OAuthSettings:
+        return self._policies.latest(chain(self._node)).of(OAuthSettings)
 
     def _chain(self, listener: str) -> Chain:
         return chain(self._node, Place(Scope.LISTENER, listener))

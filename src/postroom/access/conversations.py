@@ -25,7 +25,9 @@ from postroom.access.attempts import (
 )
 from postroom.core.errors import Malformed, NotAuthenticated
 from postroom.wire.sasl import (
+    EXTERNAL,
     LOGIN,
+    OAUTHBEARER,
     PASSWORD_PROMPT,
     PLAIN,
     USERNAME_PROMPT,
@@ -34,7 +36,12 @@ from postroom.wire.sasl import (
     Verifier,
     parse_answer,
     parse_client_first,
+    parse_external,
+    parse_oauthbearer,
     parse_plain,
+    parse_xoauth2,
+    refusal,
+    xoauth2_refusal,
 )
 
 NONCE_OCTETS = 18
@@ -62,6 +69,14 @@ class Judge(Protocol):
 
     async def authenticate(self, attempt: Attempt) -> Identity:
         """Who it is, by a password that was said."""
+        ...
+
+    async def vouched(self, attempt: Attempt, token: str) -> Identity:
+        """Who it is, by a token of the identity provider."""
+        ...
+
+    async def certified(self, attempt: Attempt, certificate: bytes) -> Identity:
+        """Who it is, by the certificate that the client showed."""
         ...
 
     async def hear(self, attempt: Attempt) -> Verifier:
@@ -244,3 +259,71 @@ class ScramConversation:
     def _another_channel(self, attempt: Attempt, error: BindingMismatch) -> NotAuthenticated:
         self._judge.end(attempt, Outcome(Reason.CHANNEL), error.detail)
         return NotAuthenticated(detail=error.detail)
+
+
+class TokenConversation:
+    """OAUTHBEARER (RFC 7628) and XOAUTH2: the client shows a token that others signed.
+
+    One that is refused is told so in a challenge, with where to get another; the client says that
+    it understood, and only then is the exchange over. RFC 7628 §3.2.3.
+    """
+
+    __slots__ = ("_configuration", "_error", "_facts", "_judge", "_mechanism", "_scope", "_state")
+
+    def __init__(
+        self, judge: Judge, facts: SessionFacts, mechanism: str, scope: str, configuration: str
+    ) -> None:
+        self._judge = judge
+        self._facts = facts
+        self._mechanism = mechanism
+        self._scope = scope
+        self._configuration = configuration
+        self._state = _State.BEGUN
+        self._error: NotAuthenticated | None = None
+
+    async def step(self, response: bytes | None) -> Challenge | Identity:
+        state, self._state = self._state, _State.OVER
+        if self._error is not None:
+            raise self._error  # whatever it said: the exchange ends now
+        if response is None and state is _State.BEGUN:
+            self._state = _State.ASKED
+            return Challenge(b"")
+        if response is None or state is _State.OVER:
+            raise Malformed("A response is missing")
+        standard = self._mechanism == OAUTHBEARER
+        said = parse_oauthbearer(response) if standard else parse_xoauth2(response)
+        facts = self._facts
+        attempt = Attempt(
+            self._mechanism, said.login, None, facts.ip, facts.listener, facts.protocol
+        )
+        try:
+            return await self._judge.vouched(attempt, said.token)
+        except NotAuthenticated as error:
+            self._error = error
+            self._state = _State.ASKED
+        if standard:
+            return Challenge(refusal(scope=self._scope, configuration=self._configuration))
+        return Challenge(xoauth2_refusal(self._scope))
+
+    def abandon(self) -> None:
+        """The attempt, if there was one, has ended already."""
+        self._state = _State.OVER
+
+
+class ExternalConversation(_Saying):
+    """EXTERNAL: the client's certificate says who it is. RFC 4422 Appendix A."""
+
+    __slots__ = ()
+
+    async def step(self, response: bytes | None) -> Challenge | Identity:
+        state, self._state = self._state, _State.OVER
+        if response is None and state is _State.BEGUN:
+            self._state = _State.ASKED
+            return Challenge(b"")
+        if response is None or state is _State.OVER:
+            raise Malformed("A response is missing")
+        facts = self._facts
+        attempt = Attempt(
+            EXTERNAL, parse_external(response), None, facts.ip, facts.listener, facts.protocol
+        )
+        return await self._judge.certified(attempt, facts.certificate)

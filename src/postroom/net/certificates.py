@@ -2,7 +2,8 @@
 
 A certificate is `NAME.pem` (chain and key in one file, as we write them: one rename replaces
 both) or the pair `NAME.crt.pem` and `NAME.key.pem`. The one called `default` is for clients
-that ask for no name, or for one that we do not have.
+that ask for no name, or for one that we do not have. `clients.ca`, if it is there, holds the
+authorities (PEM) whose certificates our own clients may show: RFC 4422 Appendix A.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from ipaddress import ip_address
-from typing import Final
+from typing import Final, NamedTuple
 
 import idna
 from cryptography import x509
@@ -23,9 +24,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from postroom.core.clock import Instant, from_datetime, to_datetime
 from postroom.core.errors import Malformed, Misuse, NotFound
-from postroom.net.tls import ServerSide, base_context, server_context
+from postroom.net.tls import ServerSide, ask_clients, base_context, server_context
 
 DEFAULT: Final = "default"
+CLIENTS: Final = "clients.ca"
 LIFETIME: Final = timedelta(days=397)  # clients of some makers refuse more than 398
 _SLACK: Final = timedelta(hours=1)  # for peers whose clock is behind
 _LARGEST: Final = 1 << 20  # bytes of a file that may hold a chain
@@ -50,11 +52,18 @@ class Reloaded:
     problems: tuple[str, ...]  # a sentence for each file that could not be used
 
 
+class _Door(NamedTuple):
+    """What a listener wants of TLS."""
+
+    alpn: tuple[str, ...] = ()
+    clients: bool = False  # that its clients are asked for a certificate
+
+
 @dataclass(frozen=True, slots=True)
 class _Loaded:
     certificate: Certificate
     files: tuple[str, str | None]  # chain, key
-    contexts: dict[tuple[str, ...], ssl.SSLContext]  # by ALPN
+    contexts: dict[_Door, ssl.SSLContext]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +99,8 @@ class CertificateStore:
         """
         self._folder = folder
         self._now = _Generation()
-        self._entries = {offer: self._entry(offer) for offer in ((), *alpn)}
+        doors = [_Door(offer, clients) for offer in ((), *alpn) for clients in (False, True)]
+        self._entries = {door: self._entry(door) for door in doors}
 
     def reload(self) -> Reloaded:
         """Read the folder anew. A broken file leaves the certificate of that name as it was.
@@ -99,9 +109,20 @@ class CertificateStore:
         """
         loaded: dict[str, _Loaded] = {}
         problems = []
+        authorities = os.path.join(self._folder, CLIENTS)
+        asked = base_context()
+        if os.path.exists(authorities):
+            try:
+                ask_clients(asked, authorities)
+            except OSError as error:
+                asked = base_context()
+                problems.append(f"{CLIENTS}: {_reason(error)}; no client is asked who it is")
         for name, files in _find(self._folder).items():
             try:
-                loaded[name] = _load(name, files, tuple(self._entries))
+                made = loaded[name] = _load(name, files, tuple(self._entries))
+                for door, context in made.contexts.items():
+                    if door.clients and asked.verify_mode is ssl.CERT_OPTIONAL:
+                        ask_clients(context, authorities)
             except (OSError, ValueError) as error:
                 kept = self._now.loaded.get(name)
                 if kept is not None:
@@ -111,14 +132,21 @@ class CertificateStore:
         if not loaded:
             raise NotFound("There is no usable certificate", detail="; ".join(problems))
         self._now = _generation(loaded)
+        for door, entry in self._entries.items():
+            if door.clients:
+                # A handshake takes the rules from the context that it began with, and whom to
+                # believe from the one that it is handed over to.
+                entry.verify_mode, entry.verify_flags = asked.verify_mode, asked.verify_flags
         return Reloaded(tuple(sorted(loaded)), tuple(problems))
 
-    def context(self, alpn: tuple[str, ...] = ()) -> ssl.SSLContext:
+    def context(self, alpn: tuple[str, ...] = (), *, clients: bool = False) -> ssl.SSLContext:
         """The context for listeners that offer `alpn`: picks the certificate at each handshake.
 
-        Lives as long as the store. Raises Misuse for an offer that the store was not told of.
+        With `clients` a client may show who it is, if there is a `clients.ca`: for doors at which
+        our own people sign in, as servers show what they like. Lives as long as the store. Raises
+        Misuse for an offer that the store was not told of.
         """
-        entry = self._entries.get(alpn)
+        entry = self._entries.get(_Door(alpn, clients))
         if entry is None:
             raise Misuse(f"No listener was to offer {', '.join(alpn)}")
         return entry
@@ -153,7 +181,7 @@ class CertificateStore:
         try:
             _write_file(fresh, with_key)
             try:
-                _load(name, (fresh, None), ((),))
+                _load(name, (fresh, None), (_Door(),))
             except (ssl.SSLError, ValueError) as error:
                 raise Malformed(
                     "The certificate and its key cannot be used", detail=_reason(error)
@@ -165,25 +193,25 @@ class CertificateStore:
             raise
         _sync_folder(self._folder)
 
-    def _entry(self, alpn: tuple[str, ...]) -> ssl.SSLContext:
+    def _entry(self, door: _Door) -> ssl.SSLContext:
         """A context without a certificate, which hands each handshake over to one that has."""
 
         def pick(
             side: ssl.SSLSocket | ssl.SSLObject, sni: str | None, _: ssl.SSLContext
         ) -> int | None:
-            return self._pick(side, sni, alpn)
+            return self._pick(side, sni, door)
 
-        entry = base_context(alpn)
+        entry = base_context(door.alpn)
         entry.sni_callback = pick
         return entry
 
     def _pick(
-        self, side: ssl.SSLSocket | ssl.SSLObject, sni: str | None, alpn: tuple[str, ...]
+        self, side: ssl.SSLSocket | ssl.SSLObject, sni: str | None, door: _Door
     ) -> int | None:
         chosen = self._now.choose(sni)
         if chosen is None:
             return ssl.ALERT_DESCRIPTION_INTERNAL_ERROR
-        side.context = chosen.contexts[alpn]
+        side.context = chosen.contexts[door]
         if isinstance(side, ServerSide):
             side.sni = sni.lower() if sni is not None else None
             side.certificate = chosen.certificate.name
@@ -254,9 +282,9 @@ def _find(folder: str) -> dict[str, tuple[str, str | None]]:
     return found
 
 
-def _load(name: str, files: tuple[str, str | None], offers: Iterable[tuple[str, ...]]) -> _Loaded:
+def _load(name: str, files: tuple[str, str | None], doors: Iterable[_Door]) -> _Loaded:
     """Read and check one certificate. Raises OSError (also ssl.SSLError), ValueError."""
-    contexts = {alpn: server_context(*files, alpn) for alpn in offers}
+    contexts = {door: server_context(*files, door.alpn) for door in doors}
     with open(files[0], "rb") as file:
         pem = file.read(_LARGEST)
     leaf = x509.load_pem_x509_certificate(pem)

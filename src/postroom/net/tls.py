@@ -38,6 +38,7 @@ class TlsFacts:
     endpoint: bytes  # tls-server-end-point of that certificate, for SCRAM-PLUS. RFC 5929 §4
     chain: tuple[bytes, ...] = ()  # for a client: what the server showed, DER, its own first
     verified: bool = False  # for a client: the chain leads to a CA that we trust, and names it
+    client: bytes = b""  # for a server: the certificate that the client proved to hold, DER
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,20 @@ def server_context(
     # Without the callback OpenSSL would ask the terminal for an encrypted key's password.
     context.load_cert_chain(cert_file, key_file, password=lambda: "")
     return context
+
+
+def ask_clients(context: ssl.SSLContext, authorities: str) -> None:
+    """Let a server context ask its clients for a certificate of these authorities: a PEM file.
+
+    A client may show none; one that shows another's is shut out within the handshake. Where the
+    file holds revocation lists, they are heeded. Raises OSError (ssl.SSLError is one).
+    """
+    context.load_verify_locations(authorities)
+    with open(authorities, "rb") as file:
+        if b"-----BEGIN X509 CRL-----" in file.read():
+            context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
+    context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_mode = ssl.CERT_OPTIONAL
 
 
 def client_context(*, verify: bool, ca_file: str | None = None) -> ssl.SSLContext:
@@ -230,6 +245,7 @@ class TlsEngine:
             endpoint=server.endpoint if server else b"",
             chain=() if server else _chain(side),
             verified=side.context.verify_mode is ssl.CERT_REQUIRED and not server,
+            client=_client_of(server) if server else b"",
         )
 
     def _show(self) -> bool:
@@ -270,6 +286,12 @@ def _chain(side: ssl.SSLObject) -> tuple[bytes, ...]:
     # Without the chain DANE-TA(2) could not be checked.
     inner = side._sslobj  # type: ignore[attr-defined]  # it had no public name before 3.13
     return tuple(each.public_bytes(_DER) for each in inner.get_unverified_chain() or ())
+
+
+def _client_of(side: ServerSide) -> bytes:
+    """What a client showed, if it was asked: then its chain was judged within the handshake."""
+    asked = side.context.verify_mode is ssl.CERT_OPTIONAL
+    return side.getpeercert(binary_form=True) or b"" if asked else b""
 
 
 def _failed(error: ssl.SSLError) -> TlsFailed:

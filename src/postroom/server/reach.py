@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
+from typing import Final
 
-from postroom.core.errors import Misuse
+from postroom.access.tokens import Fetch
+from postroom.core.errors import Malformed, Misuse
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.relay import Dialer, Finder
 from postroom.mailflow.routing import SMTP_PORT
@@ -15,6 +17,8 @@ from postroom.net.fetch import Fetcher
 from postroom.net.proxy import Networks
 from postroom.net.tls import client_context
 from postroom.net.wheel import TimerWheel
+
+OK: Final = 200  # RFC 9110 §15.3.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,18 @@ class Reach:
             https_port=self.outbound_https_port,
             ca_file=self.ca_file,
         )
+
+    def documents(self, resolver: Resolver, wheel: TimerWheel) -> Fetch:
+        """Fetches documents in JSON: what an identity provider says of itself."""
+        fetcher = self.fetcher(resolver, wheel)
+
+        async def fetch(url: str) -> bytes:
+            answer = await fetcher.fetch(url, headers={"Accept": "application/json"}, redirects=2)
+            if answer.status != OK:
+                raise Malformed(detail=f"{url} answers {answer.status}")
+            return answer.body
+
+        return fetch
 
     def check(self) -> None:
         """Raises Misuse for a CA file that cannot be used."""

@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 
 from postroom.access import Authenticator
+from postroom.access.tokens import Tokens
 from postroom.admin import AdminHouse, ServerView, WorkerView
 from postroom.admin.house import checker
 from postroom.admin.scheduled import BACKUP
@@ -93,10 +94,12 @@ async def run_worker(
             house.ids,
             default_domain=lambda: house.default_domain,
             node=house.node,
+            tokens=Tokens(house.clock, reach.documents(queues.resolver, wheel)),
         )
-        imap = ImapServer(Shared(house, authenticator, bus, Views(), certificates.context))
+        tls = partial(certificates.context, clients=True)
+        imap = ImapServer(Shared(house, authenticator, bus, Views(), tls))
         locks = Locks(house.state, house.clock, holder)
-        pop3 = Pop3Server(Pop3Shared(house, authenticator, locks, certificates.context))
+        pop3 = Pop3Server(Pop3Shared(house, authenticator, locks, tls))
         doors: Mapping[str, tuple[Make, bytes]] = {
             **_smtp_doors(house, intake, authenticator, certificates),
             "imap": (imap.handler, IMAP_BUSY),
@@ -163,7 +166,8 @@ def _smtp_doors(
     """The doors that speak SMTP and LMTP, each with what it says to one too many."""
 
     def server(service: Service, authenticator: Authenticator | None) -> SmtpServer:
-        tls = None if service is LMTP else certificates.context
+        own = service is SUBMISSION
+        tls = None if service is LMTP else partial(certificates.context, clients=own)
         return SmtpServer(
             intake, house.clock, house.ids, lambda: house.hostname, tls, service, authenticator
         )
@@ -204,7 +208,8 @@ def _acceptors(
         if door is None:
             continue
         make, busy = door
-        tls = certificates.context() if bound.listener.kind is Kind.TLS else None
+        # Each door with implicit TLS is one at which our own people sign in.
+        tls = certificates.context(clients=True) if bound.listener.kind is Kind.TLS else None
         made.append(
             Acceptor(
                 loop,

@@ -40,9 +40,9 @@ class ClientFirst:
     def of(cls, flag: str, binding: str, authzid: str, login: str, nonce: str) -> ClientFirst:
         """For a client to say."""
         said_flag = f"p={binding}" if flag == "p" else flag
-        said_authzid = f"a={_escaped(authzid)}" if authzid else ""
+        said_authzid = f"a={render_name(authzid)}" if authzid else ""
         header = f"{said_flag},{said_authzid},".encode()
-        bare = f"n={_escaped(login)},r={nonce}".encode()
+        bare = f"n={render_name(login)},r={nonce}".encode()
         return cls(flag, binding, authzid, login, nonce, header, bare)
 
     def render(self) -> bytes:
@@ -106,11 +106,11 @@ def parse_client_first(message: bytes) -> ClientFirst:
     elif flag not in ("n", "y"):
         raise Malformed("A SCRAM client says whether it binds the channel")
     if authzid:
-        authzid = _name(_value(authzid, "a"))
+        authzid = parse_name(_value(authzid, "a"))
     fields = _fields(bare)
     if len(fields) < 2:
         raise Malformed("A SCRAM client says its name and a nonce")
-    login, nonce = _name(_value(fields[0], "n")), _nonce(_value(fields[1], "r"))
+    login, nonce = parse_name(_value(fields[0], "n")), _nonce(_value(fields[1], "r"))
     if len(nonce) > _NONCE_MOST // 2:
         raise Malformed(f"A client's nonce has at most {_NONCE_MOST // 2} characters")
     _extensions(fields[2:])
@@ -200,7 +200,7 @@ def _base64(text: str) -> bytes:
         raise Malformed("This is not base64") from None
 
 
-def _name(text: str) -> str:
+def parse_name(text: str) -> str:
     """A saslname: `=2C` is a comma, `=3D` an equals sign; no other `=`. RFC 5802 §5.1, §7."""
     if "=" not in text:
         return text
@@ -217,5 +217,5 @@ def _name(text: str) -> str:
     return "".join(made)
 
 
-def _escaped(name: str) -> str:
+def render_name(name: str) -> str:
     return name.replace("=", "=3D").replace(",", "=2C")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 
 from postroom import __version__
+from postroom.access import SessionFacts
 from postroom.protocols.imap import capabilities
 from postroom.protocols.imap.session import Session, State
 from postroom.wire.imap import (
@@ -21,10 +22,8 @@ _log = structlog.get_logger("postroom.imap")
 
 def offered(session: Session) -> bytes:
     """The capabilities as this session stands."""
-    tls = session.peer.tls
-    mechanisms = session.shared.authenticator.mechanisms(
-        encrypted=tls is not None, binding=tls is not None and bool(tls.endpoint)
-    )
+    facts = SessionFacts.of(session.peer, "IMAP")
+    mechanisms = session.shared.authenticator.mechanisms(facts)
     return capabilities.offered(
         mechanisms,
         signed_in=session.identity is not None,

@@ -53,10 +53,7 @@ MANY: Final = 10_000
 
 def mechanisms(session: Session) -> tuple[str, ...]:
     """What AUTH offers now: nothing before TLS."""
-    facts = _facts(session)
-    return session.shared.authenticator.mechanisms(
-        encrypted=facts.encrypted, binding=bool(facts.binding)
-    )
+    return session.shared.authenticator.mechanisms(_facts(session))
 
 
 def _facts(session: Session) -> SessionFacts:

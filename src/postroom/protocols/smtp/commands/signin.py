@@ -27,8 +27,7 @@ def mechanisms(session: Session) -> tuple[str, ...]:
     """What to offer now: nothing before TLS. RFC 8314 §3.3."""
     if session.authenticator is None or not session.service.signs_in:
         return ()
-    facts = SessionFacts.of(session.visit.peer, "SMTP")
-    return session.authenticator.mechanisms(encrypted=facts.encrypted, binding=bool(facts.binding))
+    return session.authenticator.mechanisms(SessionFacts.of(session.visit.peer, "SMTP"))
 
 
 async def auth(session: Session, argument: bytes) -> Reply:
