@@ -1,7 +1,8 @@
 """Mail programs that are not ours, against one running server: what they write is what they read.
 
 mbsync both ways, mutt on a terminal, curl, Python's imaplib, Thunderbird's commands in their
-order, and swaks with everything that a sender may do; by POP3 poplib, curl, fetchmail, getmail,
+order, OfflineIMAP, the libraries IMAPClient, aioimaplib and (where Node.js is) imapflow, and swaks
+with everything that a sender may do; by POP3 poplib, curl, fetchmail, getmail,
 mpop and mutt. Every message is compared octet by octet.
 At the end the store is checked, and the log may hold neither a warning nor a password.
 """
@@ -16,7 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.peers import curl, mbsync, mutt, pop3, python, swaks, thunderbird
+from tests.peers import (
+    curl,
+    imapflow,
+    libraries,
+    mbsync,
+    mutt,
+    offlineimap,
+    pop3,
+    python,
+    swaks,
+    thunderbird,
+)
 from tests.peers.checks import Checks, Plan
 from tests.walking import Walking, is_installed
 from tools.verification import Form, Report
@@ -35,6 +47,10 @@ WALKS: Final[Mapping[str, tuple[str, Walk]]] = {
     "curl": ("curl", curl.walk),
     "imaplib": ("", python.walk),
     "Thunderbird's commands": ("", thunderbird.walk),
+    "OfflineIMAP": ("offlineimap", offlineimap.walk),
+    "IMAPClient": ("", libraries.imapclient),
+    "aioimaplib": ("", libraries.aio),
+    **({"imapflow": ("", imapflow.walk)} if imapflow.is_there() else {}),
     "swaks": ("swaks", swaks.walk),
     "poplib": ("", pop3.python),
     "curl, POP3": ("curl", pop3.curl),
