@@ -21,6 +21,7 @@ from typing import cast
 import uvloop
 
 from bench.load.apart import own_cpu
+from bench.load.signer import Signer
 from bench.model import BenchError, Endpoint
 from postroom.testing.corpus import average_10k
 
@@ -41,6 +42,7 @@ class SmtpPlan:
     rate: float | None = None  # messages a second at fixed times; None sends as fast as it can
     sender: str = "sender@example.org"
     password: str | None = None  # sign in as the sender
+    signer: Signer | None = None  # each message is by the sender, and bears a DKIM signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +80,14 @@ class _Run:
 
     def __init__(self, plan: SmtpPlan) -> None:
         self.plan = plan
-        self.bodies = [
-            _stuffed(_written_by(plan.sender, message) if plan.password else message)
+        own = plan.password is not None or plan.signer is not None
+        letters = [
+            _written_by(plan.sender, message) if own else message
             for message in average_10k(_CORPUS, plan.seed)
         ]
+        if plan.signer is not None:
+            letters = [plan.signer.sign(letter) + letter for letter in letters]
+        self.bodies = [_stuffed(letter) for letter in letters]
         self.stamp = time.time_ns()
         self.sent = 0
         self.began = 0.0  # of time.monotonic(); the end of the warm-up

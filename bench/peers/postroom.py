@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 
 from bench.load.apart import run_apart
+from bench.load.signer import Signer
 from bench.model import ACCOUNTS, DOMAIN, PASSWORD, BenchError, Endpoint, Filling
 from bench.peers.offline import OfflinePlan, fill_offline
 from bench.peers.process import Daemon, cpu, forget_pages, wait_until
@@ -21,6 +22,8 @@ from postroom.server.instance import Layout, wait_ready
 from postroom.testing.dns import DnsServer
 from postroom.testing.zones import Zones
 
+SIGNER = Signer.make("example.org", "bench")
+"""Whose signature a load may bear; its key is in DNS."""
 _PORTS = (25, 80, 110, 143, 443, 465, 587, 993, 995, 4069, 4190, 5222, 5223, 5269)
 _START = 60.0  # s
 _LOOK = 0.005  # s between two looks whether it is ready
@@ -138,12 +141,25 @@ class Postroom:
         return cpu(self.processes()) - before < (time.monotonic() - began) / 20
 
 
+class Unchecked(Postroom):
+    """Postroom asks nobody who vouches for a message."""
+
+    name = "unchecked"
+
+    def start(self, directory: Path) -> None:
+        """As Postroom, and then every check is turned off."""
+        super().start(directory)
+        for setting in ("spf.check", "dkim.verify", "dmarc.verify"):
+            self.ask("settings set", name=setting, value="false")
+
+
 def _zones() -> Zones:
     """What every check asks of DNS is answered here, and by nothing of this machine: the sender's
     policy, the client's name, and that nobody else exists."""
     zones = Zones()
     zones.text("example.org", "v=spf1 ip4:127.0.0.0/8 -all")
-    zones.text("_dmarc.example.org", "v=DMARC1; p=none")
+    zones.text("_dmarc.example.org", "v=DMARC1; p=reject")
+    zones.text(f"{SIGNER.selector}._domainkey.{SIGNER.domain}", SIGNER.record)
     zones.host("client.example.org", "127.0.0.1")
     return zones
 

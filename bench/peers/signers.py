@@ -8,11 +8,11 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final
 
+from bench.load.signer import Signer
 from bench.peers.disc import Disc
 from postroom.formats import headers
 from postroom.trust import dkim as trust
 from postroom.trust.dkim import key as keys
-from postroom.trust.dkim import sign as signing
 
 dkimpy: Any = None
 if find_spec("dkim") is not None:  # it serves tests, and need not be here
@@ -31,8 +31,7 @@ class OurSigner(Disc):
     def __init__(self) -> None:
         super().__init__()
         self._runner = asyncio.Runner()
-        self._key = signing.load(DOMAIN, SELECTOR, trust.RSA, _PRIVATE)
-        self._public = keys.read(_RECORD.encode())
+        self._public = keys.read(_SIGNER.record.encode())
 
     def stop(self) -> None:
         """The loop ends."""
@@ -40,9 +39,7 @@ class OurSigner(Disc):
 
     def sign(self, content: bytes) -> bytes:
         """The signature field."""
-        found = headers.scan(content)
-        body = signing.hash_body([content[found.end :]])
-        return signing.sign(found, body, [self._key], (), _NOW)
+        return _SIGNER.sign(content, _NOW)
 
     def verify(self, content: bytes) -> bool:
         """Whether the first signature holds."""
@@ -82,11 +79,12 @@ class Dkimpy(Disc):
         return bool(dkimpy.verify(content, dnsfunc=self._text))
 
     def _text(self, name: Any, timeout: int = 5) -> bytes:
-        return _RECORD.encode()
+        return _SIGNER.record.encode()
 
 
-_PRIVATE: Final = signing.make_key(trust.RSA)
-_RECORD: Final = signing.record(trust.RSA, _PRIVATE)
+_SIGNER: Final = Signer.make(DOMAIN, SELECTOR)
 _PEM: Final = (
-    b"-----BEGIN PRIVATE KEY-----\n" + base64.encodebytes(_PRIVATE) + b"-----END PRIVATE KEY-----\n"
+    b"-----BEGIN PRIVATE KEY-----\n"
+    + base64.encodebytes(_SIGNER.private)
+    + b"-----END PRIVATE KEY-----\n"
 )

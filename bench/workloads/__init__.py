@@ -10,13 +10,14 @@ from bench.workloads.imap_many import Append, Mixed
 from bench.workloads.imap_one import Read
 from bench.workloads.relaying import Relay, SignedIn
 from bench.workloads.signing import Dkim
-from bench.workloads.smtp import Accept, Deliver, Paced, Shares
+from bench.workloads.smtp import Accept, Checked, Deliver, Paced, Shares
 
 __all__ = ["WORKLOADS"]
 
 WORKLOADS: tuple[Workload, ...] = (
     Fsync(),
     Accept(),
+    Checked(),
     Paced(),
     Deliver(),
     Shares(),

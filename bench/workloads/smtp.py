@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 import psutil
 
@@ -25,7 +26,7 @@ from bench.model import (
 from bench.peers.bare import Bare
 from bench.peers.mailstack import MailStack
 from bench.peers.postfix import Postfix
-from bench.peers.postroom import Postroom
+from bench.peers.postroom import SIGNER, Postroom, Unchecked
 from bench.peers.process import wait_until
 from bench.workloads.opening import sign_in, smtp_of
 
@@ -60,6 +61,41 @@ class Accept:
             plan = _plan(target, sessions, 100 + repeat, seconds=options.seconds)
             result = run_apart(deliver, plan)
             samples[f"smtp-accept-{sessions}"] = _sample(result)
+            target.settle()
+        return samples
+
+
+class Checked:
+    """What it costs to ask who vouches: SPF, DKIM over the content, DMARC, the peer's name.
+
+    Each message bears one RSA signature that holds; records and keys are known after the first.
+    """
+
+    name = "smtp-checks"
+    targets = (Postroom, Unchecked)
+    measures = tuple(
+        Measure(
+            f"smtp-checks-{sessions}",
+            f"SMTP accept of signed mail, {sessions} session{'s' if sessions > 1 else ''}",
+            "/s",
+            True,
+            Goal("unchecked"),
+        )
+        for sessions in (1, 10, 50)
+    )
+
+    def prepare(self, target: Target, options: Options) -> None:
+        """A short run, so that processes exist and caches are warm."""
+        run_apart(deliver, replace(_plan(target, 10, 0, messages=100), signer=SIGNER))
+        target.settle()
+
+    def once(self, target: Target, options: Options, repeat: int) -> Samples:
+        """One run for each number of sessions."""
+        samples: Samples = {}
+        for sessions in (1, 10, 50):
+            plan = _plan(target, sessions, 700 + repeat, seconds=options.seconds)
+            result = run_apart(deliver, replace(plan, signer=SIGNER))
+            samples[f"smtp-checks-{sessions}"] = _sample(result)
             target.settle()
         return samples
 
