@@ -19,6 +19,8 @@ from bench.load.imap import Imap
 from bench.model import ACCOUNTS, PASSWORD, Endpoint, Filling
 from bench.peers.certificate import write_certificate
 from bench.peers.process import Daemon, forget_pages, free_endpoint
+from postroom.access import AccessSettings, make_secret
+from postroom.access.passwords import Cost
 
 _CONF = """\
 base_dir = {root}/run
@@ -31,13 +33,14 @@ ssl_cert = <{root}/cert.pem
 ssl_key = <{root}/key.pem
 disable_plaintext_auth = no
 auth_mechanisms = plain
+{auth}
 first_valid_uid = 1
 mail_location = {format}:~/{format}
 mail_fsync = {fsync}
 mail_max_userip_connections = 5000
 passdb {{
   driver = passwd-file
-  args = scheme=PLAIN username_format=%u {root}/users
+  args = scheme={scheme} username_format=%u {root}/users
 }}
 userdb {{
   driver = static
@@ -80,14 +83,34 @@ protocol lmtp {{
 """
 
 
+class Argon2:
+    """Passwords are kept as Postroom keeps them, and hashed each time: Dovecot remembers none
+    that a passwd-file holds."""
+
+    # As much memory as the hash takes is not within the default limit of the process.
+    auth = "service auth {\n  vsz_limit = 2 G\n}\n"
+
+    def users(self) -> str:
+        """The lines of the file: one hash for all, for its making takes time."""
+        made = make_secret(PASSWORD, Cost.of(AccessSettings())).password
+        return "".join(f"{user}:{made}\n" for user in ACCOUNTS)
+
+
 class Dovecot:
     """Dovecot with one storage format."""
 
     def __init__(
-        self, storage: str = "sdbox", fsync: str = "optimized", *, plain: bool = False
+        self,
+        storage: str = "sdbox",
+        fsync: str = "optimized",
+        *,
+        plain: bool = False,
+        secrets: Argon2 | None = None,
     ) -> None:
         self.name = f"dovecot-{storage}" + ("" if fsync == "optimized" else f"-{fsync}")
         self.name += "-plain" if plain else ""
+        self.name += "-argon2" if secrets is not None else ""
+        self._secrets = secrets
         self._plain = plain
         self._storage = storage
         self._fsync = fsync
@@ -119,12 +142,16 @@ class Dovecot:
         self.imap_plain, self._imaps = free_endpoint(), free_endpoint(tls=True)
         self.imap = self.imap_plain if self._plain else self._imaps
         write_certificate(root / "cert.pem", root / "key.pem")
-        (root / "users").write_text("".join(f"{user}:{PASSWORD}\n" for user in ACCOUNTS))
+        plain = "".join(f"{user}:{PASSWORD}\n" for user in ACCOUNTS)
+        secrets = self._secrets
+        (root / "users").write_text(secrets.users() if secrets is not None else plain)
         (root / "dovecot.conf").write_text(
             _CONF.format(
                 root=root,
                 format=self._storage,
                 fsync=self._fsync,
+                scheme="ARGON2ID" if secrets is not None else "PLAIN",
+                auth=secrets.auth if secrets is not None else "",
                 imap=self.imap_plain.port,
                 imaps=self._imaps.port,
             )

@@ -153,6 +153,17 @@ class Unchecked(Postroom):
             self.ask("settings set", name=setting, value="false")
 
 
+class Forgetful(Postroom):
+    """Postroom hashes every password that is said."""
+
+    name = "forgetful"
+
+    def start(self, directory: Path) -> None:
+        """As Postroom, and then its memory is turned off."""
+        super().start(directory)
+        self.ask("settings set", name="access.remember", value="0")
+
+
 def _zones() -> Zones:
     """What every check asks of DNS is answered here, and by nothing of this machine: the sender's
     policy, the client's name, and that nobody else exists."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from bench.model import Workload
 from bench.workloads.floors import Fsync
 from bench.workloads.footprint import Huge, Idle, Startup
+from bench.workloads.growth import Growth
 from bench.workloads.hostile import Hostile
+from bench.workloads.imap_login import Login, LoginKnown
 from bench.workloads.imap_many import Append, Mixed
 from bench.workloads.imap_one import Read
 from bench.workloads.relaying import Relay, SignedIn
@@ -24,6 +26,9 @@ WORKLOADS: tuple[Workload, ...] = (
     SignedIn(),
     Relay(),
     Read(),
+    Login(),
+    LoginKnown(),
+    Growth(),
     Append(),
     Mixed(),
     Idle(),
