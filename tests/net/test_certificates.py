@@ -100,6 +100,20 @@ def test_a_client_that_trusts_it_verifies_it_by_name(tmp_path: Path) -> None:
 # --- kept ---------------------------------------------------------------------------------
 
 
+def test_the_digest_of_a_key_is_that_of_tlsa(tmp_path: Path) -> None:
+    store = CertificateStore(str(tmp_path))
+    chain, key = self_signed(["mail.a.example"], NOW)
+    store.write("default", chain, key)
+    store.reload()
+    leaf = x509.load_pem_x509_certificate(chain)
+    spki = leaf.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    digest = hashes.Hash(hashes.SHA256())
+    digest.update(spki)
+    assert store.choose("mail.a.example").public_key == digest.finalize()
+
+
 def test_what_is_written_is_whole_and_private(tmp_path: Path) -> None:
     store = CertificateStore(str(tmp_path))
     old = os.umask(0)

@@ -1,13 +1,13 @@
 """Operations declared once and their faces; first of them the command line.
 
 `directory`, `aliases`, `deleted`, `settings`, `changes`, `config`, `mail`, `queue`, `service`,
-`sessions`, `secrets`, `dkim`, `backup`, `restore`, `recover`, `rehearse`, `sharing` and `transfer`
-declare the operations, `upkeep` and `scheduled` jobs; `house` says what they are given and who may
-perform them, and sees to it that each change leaves a change set; `questions` is what all workers
-are asked; `document` is the configuration as a text; `codec` is the form of inputs and outputs on a
-line; `cli` the command line, with `typed` in a running server, `offline` for a stopped one, and
-`client` for whoever asks for one operation. Called by `server`, which performs them for the control
-socket, and by the command `postroom`.
+`sessions`, `searches`, `secrets`, `dkim`, `dmarc`, `publishing`, `updating`, `backup`, `restore`,
+`recover`, `rehearse`, `sharing` and `transfer` declare the operations, `upkeep` and `scheduled`
+jobs; `house` says what they are given and who may perform them, and sees to it that each change
+leaves a change set; `questions` is what all workers are asked; `document` is the configuration as a
+text; `codec` is the form of inputs and outputs on a line; `cli` the command line, with `typed` in a
+running server, `offline` for a stopped one, and `client` for whoever asks for one operation. Called
+by `server`, which performs them for the control socket, and by the command `postroom`.
 
 Floor 6. May import the floors below. Importing this package declares every operation.
 """
@@ -20,12 +20,15 @@ from postroom.admin import (
     deleted,
     directory,
     dkim,
+    dmarc,
     mail,
+    publishing,
     queue,
     recover,
     rehearse,
     restore,
     scheduled,
+    searches,
     secrets,
     service,
     sessions,
@@ -33,6 +36,7 @@ from postroom.admin import (
     sharing,
     transfer,
     typed,
+    updating,
     upkeep,
 )
 from postroom.admin.house import (
@@ -59,13 +63,16 @@ __all__ = [
     "deleted",
     "directory",
     "dkim",
+    "dmarc",
     "mail",
     "perform",
+    "publishing",
     "queue",
     "recover",
     "rehearse",
     "restore",
     "scheduled",
+    "searches",
     "secrets",
     "service",
     "sessions",
@@ -73,5 +80,6 @@ __all__ = [
     "sharing",
     "transfer",
     "typed",
+    "updating",
     "upkeep",
 ]

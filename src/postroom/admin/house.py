@@ -109,7 +109,7 @@ def checker(flow: MailHouse) -> Callable[[bool], Awaitable[CheckReport]]:
     """`check` on these stores."""
 
     async def look(repair: bool) -> CheckReport:
-        found = await check.check(flow.mail, flow.blobs, repair=repair)
+        found = await check.check(flow.mail, flow.blobs, repair=repair, indexer=flow.indexer)
         more = found.found - len(found.problems)
         problems = (*found.problems, *([f"and {more} more"] if more > 0 else ()))
         return CheckReport(problems, found.counts, tuple(found.repaired))
@@ -120,6 +120,11 @@ def checker(flow: MailHouse) -> Callable[[bool], Awaitable[CheckReport]]:
 def no_server() -> ServerView | None:
     """What a command without a server is given."""
     return None
+
+
+def no_keys(host: str) -> tuple[bytes, ...]:
+    """What a command without a server knows of its certificates."""
+    return ()
 
 
 async def nobody(question: Question[A], deadline: float = DEADLINE) -> Answers[A]:
@@ -146,6 +151,7 @@ class AdminHouse:
     server: Callable[[], ServerView | None] = no_server
     ask: Ask = nobody  # all workers
     dialer: Dialer | None = None  # the running server's; without one nobody outside is asked
+    tls_keys: Callable[[str], tuple[bytes, ...]] = no_keys  # of a host: SHA-256 of each key
     caller: Caller = field(default=OWNER)
     doing: Doing = field(default_factory=Doing)
 

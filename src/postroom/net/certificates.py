@@ -8,6 +8,7 @@ authorities (PEM) whose certificates our own clients may show: RFC 4422 Appendix
 
 from __future__ import annotations
 
+import hashlib
 import os
 import ssl
 from collections.abc import Iterable, Mapping
@@ -42,6 +43,7 @@ class Certificate:
     not_after: Instant
     self_signed: bool
     endpoint: bytes  # tls-server-end-point, if it has one. RFC 5929 §4.1
+    public_key: bytes = b""  # SHA-256 of SubjectPublicKeyInfo, as TLSA has it. RFC 6698 §2.1.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +305,15 @@ def _describe(name: str, leaf: x509.Certificate) -> Certificate:
         not_after=from_datetime(leaf.not_valid_after_utc),
         self_signed=leaf.issuer == leaf.subject,
         endpoint=endpoint(leaf),
+        public_key=_digest(leaf),
     )
+
+
+def _digest(leaf: x509.Certificate) -> bytes:
+    key = leaf.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return hashlib.sha256(key).digest()
 
 
 def endpoint(leaf: x509.Certificate) -> bytes:
