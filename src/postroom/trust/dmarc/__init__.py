@@ -3,6 +3,7 @@
 `authors` reads the From fields, `evaluate` checks each domain of them against what SPF and DKIM
 found, `strictest` picks the check that decides, `dispose` says what is done. DNS is asked by
 `Lookups`, never by sockets. `report` writes what is told to those who asked for it (RFC 9990).
+`reading` reads what others tell of our domains, once `unpacking` opened it.
 """
 
 from __future__ import annotations
