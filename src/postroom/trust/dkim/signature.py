@@ -77,11 +77,11 @@ def key_name(domain: str, selector: str) -> str:
 
 def names(found: dict[str, str]) -> Names:
     """What can be told of a signature, be it good or not."""
-    domain = _host(found.get("d", ""))
+    domain = host(found.get("d", ""))
     algorithm = found.get("a", "").lower()
     return Names(
         domain,
-        _selector(found.get("s", "")),
+        selector_of(found.get("s", "")),
         _printable(found.get("i", f"@{domain}" if domain else ""))[:320],
         algorithm if _WORD(algorithm) else "",
         _printable(_BLANK.sub("", found.get("b", "")))[:SHOWN],
@@ -92,7 +92,7 @@ def _printable(text: str) -> str:
     return "".join([c if c.isprintable() else "?" for c in text[:1000]])
 
 
-def _host(text: str) -> str:
+def host(text: str) -> str:
     """A name of DNS as A-labels; empty if it is none. RFC 8616 §4."""
     try:
         name = canonical_domain(text)
@@ -101,9 +101,9 @@ def _host(text: str) -> str:
     return "" if name.startswith("[") else name
 
 
-def _selector(text: str) -> str:
+def selector_of(text: str) -> str:
     """A selector likewise; some have underscores, which harm nobody."""
-    name = _host(text.replace("_", "-"))
+    name = host(text.replace("_", "-"))
     return text.lower() if name and "_" in text and text.isascii() else name
 
 
@@ -123,10 +123,10 @@ def judge(found: dict[str, str], of: Names, now: int) -> Signature:
         raise _permanent("The name of the key is too long for DNS")
     if "dns/txt" not in tags.listed(found.get("q", "dns/txt")):
         raise _permanent("The key is not in DNS")
-    header, part = _forms(found)
-    fields = _fields(found["h"])
+    header, part = forms(found)
+    fields = signed_fields(found["h"])
     below = _below(found.get("i"), of.domain)
-    _timely(found, now)
+    timely(found, now)
     try:
         octets, body_hash = tags.base64_of(found["b"]), tags.base64_of(found["bh"])
     except tags.BadTags as error:
@@ -138,7 +138,8 @@ def _permanent(reason: str) -> Unusable:
     return Unusable(DkimCode.PERMERROR, reason)
 
 
-def _forms(found: dict[str, str]) -> tuple[str, Part]:
+def forms(found: dict[str, str]) -> tuple[str, Part]:
+    """How the header was made canonical, and what of the body counts. Raises Unusable."""
     header, _, body = found.get("c", "simple/simple").lower().partition("/")
     body = body or SIMPLE
     if not {header, body} <= {SIMPLE, RELAXED}:
@@ -149,7 +150,8 @@ def _forms(found: dict[str, str]) -> tuple[str, Part]:
     return header, Part(body, int(limit) if limit is not None else None)
 
 
-def _fields(value: str) -> tuple[bytes, ...]:
+def signed_fields(value: str) -> tuple[bytes, ...]:
+    """The names in h=, in lower case. Raises Unusable."""
     listed = tags.listed(value)
     if len(listed) > FIELDS_MAX:
         raise _permanent("h= names too many fields")
@@ -165,7 +167,7 @@ def _below(identity: str | None, domain: str) -> bool:
     """Whether i= is below d=; raises Unusable if it is elsewhere. RFC 6376 §3.5."""
     if identity is None:
         return False
-    its = _host(identity.rpartition("@")[2]) if "@" in identity else ""
+    its = host(identity.rpartition("@")[2]) if "@" in identity else ""
     if its == domain:
         return False
     if not its.endswith(f".{domain}"):
@@ -173,7 +175,8 @@ def _below(identity: str | None, domain: str) -> bool:
     return True
 
 
-def _timely(found: dict[str, str], now: int) -> None:
+def timely(found: dict[str, str], now: int) -> None:
+    """Raises Unusable of a signature that is not yet made, or has ended."""
     made, ends = found.get("t"), found.get("x")
     if not all(each is None or _NUMBER(each) for each in (made, ends)):
         raise Unusable(DkimCode.NEUTRAL, "t= or x= is no time")

@@ -93,16 +93,22 @@ async def verify(
         return (DkimResult(DkimCode.NONE, reason="The message is not signed"),)
     results: list[DkimResult | None] = []
     waiting: dict[str, list[tuple[int, Signature, bytes]]] = {}
-    fields = _Fields(found)
+    fields = Fields(found)
     for n, each in enumerate(read):
         result = each.result
         if each.signature is not None:
             result = _before_dns(each.signature, body.of(each.signature.part), fields)
             if result is None:
                 asked = waiting.setdefault(each.signature.query, [])
-                asked.append((n, each.signature, fields.digest(each)))
+                asked.append(
+                    (
+                        n,
+                        each.signature,
+                        fields.digest(each.field, each.signature.fields, each.signature.header),
+                    )
+                )
         results.append(result)
-    keys = await _keys(waiting, key_of, seconds)
+    keys = await keys_of(waiting, key_of, seconds)
     for name, its in waiting.items():
         for n, signature, digest in its:
             results[n] = _judged(signature, digest, keys[name])
@@ -113,7 +119,7 @@ async def verify(
     return tuple([each for each in results if each is not None])
 
 
-def _before_dns(signature: Signature, body: Hashed, fields: _Fields) -> DkimResult | None:
+def _before_dns(signature: Signature, body: Hashed, fields: Fields) -> DkimResult | None:
     of, limit = signature.names, signature.part.limit
     if limit is not None and limit > body.length:
         return told(of, DkimCode.FAIL, "The body is shorter than l= says")
@@ -128,7 +134,7 @@ def _before_dns(signature: Signature, body: Hashed, fields: _Fields) -> DkimResu
     return None
 
 
-async def _keys(
+async def keys_of(
     wanted: Iterable[str], key_of: KeyOf, seconds: float
 ) -> dict[str, Key | BadKey | None]:
     """The keys by name; None for what DNS did not say in time."""
@@ -192,7 +198,7 @@ async def look_up(
     return keys[0] if keys else bad or BadKey("There is no key record")
 
 
-class _Fields:
+class Fields:
     """The fields of a header, from the bottom, each made canonical once. RFC 6376 §5.4.2."""
 
     __slots__ = ("_found", "_made", "_named")
@@ -212,23 +218,22 @@ class _Fields:
                 return name.decode("ascii").title()
         return ""
 
-    def digest(self, read: Read) -> bytes:
-        """The hash of the header as the signature is over it. RFC 6376 §3.7."""
-        signature = read.signature
-        assert signature is not None  # who has none is not asked about
+    def digest(self, own: Field, signed: Sequence[bytes], how: str) -> bytes:
+        """The hash of the header as the signature in the field `own` is over it. RFC 6376 §3.7."""
         made = hashlib.sha256()
         taken: dict[bytes, int] = {}
-        for name in signature.fields:
+        for name in signed:
             there = self._named.get(name)
             if there is None:
                 continue
             n = taken[name] = taken.get(name, 0) + 1
             if n <= len(there):
-                made.update(self._canonical(there[-n], signature.header))
-        made.update(_unsigned(self._found, read.field, signature.header))
+                made.update(self.canonical(there[-n], how))
+        made.update(without(self._found, own, how))
         return made.digest()
 
-    def _canonical(self, each: Field, how: str) -> bytes:
+    def canonical(self, each: Field, how: str) -> bytes:
+        """One field in its canonical form, with its line end."""
         key_ = (each.start, how)
         known = self._made.get(key_)
         if known is None:
@@ -238,8 +243,8 @@ class _Fields:
         return known
 
 
-def _unsigned(found: Headers, each: Field, how: str) -> bytes:
-    """The signature's own field without its signature and its line end."""
+def without(found: Headers, each: Field, how: str) -> bytes:
+    """A signature's own field without its signature and its line end."""
     source = found.source
     value = tags.without_signature(each.raw_value(source))
     raw = source[each.start : each.value_start] + value
