@@ -11,10 +11,12 @@ from postroom.wire.sasl import (
     parse_answer,
     parse_client_final,
     parse_client_first,
+    parse_oauthbearer,
     parse_plain,
     parse_server_final,
     parse_server_first,
     parse_verifier,
+    parse_xoauth2,
     password_octets,
 )
 
@@ -27,11 +29,14 @@ SEEDS: list[bytes] = [
     b"r=abcdef,s=AA==,i=4097,z=1\ne=other-error",
     b"\0ann@a.example\0correct horse\nacting\0ann\0\xc3\xa4",
     b"SCRAM-SHA-256$4096:MDEyMzQ1Njc4OWFiY2RlZg==$aaaa:bbbb",
+    b"n,a=ann=2Cb@a.example,\x01host=mail.a.example\x01port=143\x01auth=Bearer dF9.4\x01\x01",
+    b"user=ann@a.example\x01auth=Bearer ya29.a0\x01\x01",
     b"I\xc2\xadX\n\xe2\x85\xa8\n\xd8\xa71",
 ]
 TOKENS: list[bytes] = [
     *(b"n,,", b"y,,", b"p=tls-server-end-point,,", b"p=tls-unique,,", b"a=", b"n=", b"r=", b"m="),
     *(b"=2C", b"=3D", b"=2c", b"c=", b"biws", b",p=", b"s=", b"i=", b"4096", b"v=", b"e="),
+    *(b"\x01", b"\x01\x01", b"auth=Bearer ", b"user=", b"host="),
     *(b"=", b"==", b"AAAA", b"SCRAM-SHA-1$", b"$", b":", b"\n", b"\xe3\x80\x80", b"\xef\xb7\xba"),
 ]
 
@@ -61,6 +66,13 @@ def _is_long(line: bytes) -> bool:
 
 
 def _readers(line: bytes) -> None:
+    for parse in (parse_oauthbearer, parse_xoauth2):
+        try:
+            bearer = parse(line)
+        except Malformed:
+            continue
+        again = bearer.oauthbearer() if parse is parse_oauthbearer else bearer.xoauth2()
+        assert parse(again) == bearer
     for read in (parse_client_first, parse_client_final, parse_server_first, parse_server_final):
         try:
             said = read(line)
