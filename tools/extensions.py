@@ -24,22 +24,18 @@ SHOWN: Final = 6
 """Tests that are named for an extension: the ones that are about it come first."""
 
 NOT_YET: Final[Mapping[str, int]] = {
-    "CATENATE": 4469,
-    "COMPRESS=DEFLATE": 4978,
     "CONTEXT=SEARCH": 5267,
     "CONTEXT=SORT": 5267,
     "FILTERS": 5466,
-    "INPROGRESS": 9585,
     "JMAPACCESS": 9698,
     "LANGUAGE": 5255,
-    "LIST-METADATA": 9590,
-    "MESSAGELIMIT": 9738,
-    "METADATA": 5464,
-    "MULTISEARCH": 7377,
-    "NOTIFY": 5465,
-    "SORT=DISPLAY": 5957,
     "URLAUTH": 4467,
 }
+
+DECLINED: Final[Mapping[str, tuple[int, str]]] = {
+    "MESSAGELIMIT": (9738, "adr/0012-no-message-limit-and-who-is-compressed.md"),
+}
+"""Not offered by decision, and where it says why."""
 
 
 def render(offered: Sequence[Capability], index: Index) -> str:
@@ -62,6 +58,10 @@ def render(offered: Sequence[Capability], index: Index) -> str:
         tests = "<br>".join(f"`{path}`" for path in _tests(each, index)[:SHOWN])
         lines.append(f"| `{each.name}` | {_link(each.rfc)}{section} | offered | {tests} |")
     lines += [f"| `{name}` | {_link(rfc)} | not yet | |" for name, rfc in sorted(waiting.items())]
+    lines += [
+        f"| `{name}` | {_link(rfc)} | not offered: [why]({why}) | |"
+        for name, (rfc, why) in sorted(DECLINED.items())
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -23,6 +23,7 @@ import faulthandler
 import hashlib
 import json
 import mmap
+import os
 import random
 import resource
 import runpy
@@ -277,7 +278,7 @@ def fuzz_apart(path: Path, seconds: float, seed: int, folder: Path = SAVED) -> O
     sys.stderr.write(err)
     name = path.stem.removeprefix("fuzz_")
     what = "the interpreter died or hung" if child.returncode < 0 else "the target did not start"
-    crash = Crash(f"{what} (exit {child.returncode})", _last_input(folder, name))
+    crash = Crash(f"{what} (exit {child.returncode})", _last_input(folder, name, child.pid))
     return Outcome(name, 0, 0, time.monotonic() - began, 0.0, (crash,))
 
 
@@ -292,7 +293,7 @@ class _Current:
 
     def __init__(self, folder: Path, name: str, longest: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._path = _current_path(folder, name)
+        self._path = _current_path(folder, name, os.getpid())
         with self._path.open("w+b") as file:
             file.truncate(8 + longest)
             self._map = mmap.mmap(file.fileno(), 8 + longest)
@@ -306,13 +307,14 @@ class _Current:
         self._path.unlink()
 
 
-def _current_path(folder: Path, name: str) -> Path:
-    return folder / f"{name}.current"
+def _current_path(folder: Path, name: str, pid: int) -> Path:
+    """Of one process: another may try the same target."""
+    return folder / f"{name}.{pid}.current"
 
 
-def _last_input(folder: Path, name: str) -> str:
+def _last_input(folder: Path, name: str, pid: int) -> str:
     """Save what a dead process was trying; its path, or "nothing" if it tried nothing."""
-    path = _current_path(folder, name)
+    path = _current_path(folder, name, pid)
     if not path.exists():
         return "nothing"
     content = path.read_bytes()

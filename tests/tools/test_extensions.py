@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from postroom.protocols.imap.capabilities import ANY, SIGNED_IN, Capability
 from tools import extensions
-from tools.extensions import NOT_YET, render, untested
+from tools.extensions import DECLINED, NOT_YET, render, untested
+
+DOCS = Path(__file__).parents[2] / "docs"
 
 OFFERED = (*ANY, *SIGNED_IN)
 
@@ -18,11 +22,18 @@ def test_every_capability_has_its_row_with_rfc_and_tests() -> None:
 
 
 def test_what_is_offered_is_no_longer_awaited() -> None:
-    awaited = Capability("NOTIFY", NOT_YET["NOTIFY"])
-    assert "| `NOTIFY` | [RFC 5465]" in render([], {})
+    name, rfc = next(iter(NOT_YET.items()))
+    awaited = Capability(name, rfc)
+    assert f"| `{name}` | [RFC {rfc}]" in render([], {})
     assert "not yet" not in next(
-        line for line in render([awaited], {}).splitlines() if "`NOTIFY`" in line
+        line for line in render([awaited], {}).splitlines() if f"`{name}`" in line
     )
+
+
+def test_what_is_declined_says_why() -> None:
+    for name, (_, why) in DECLINED.items():
+        assert f"| `{name}` |" in render([], {})
+        assert (DOCS / why).is_file()
 
 
 def test_a_capability_that_no_test_names_is_a_finding() -> None:
