@@ -14,15 +14,19 @@ from postroom.wire.imap import (
     Budget,
     Command,
     CommandPart,
+    Cursor,
     Fetch,
     FetchBinarySize,
     FetchBody,
     LiteralChunk,
     NeedLiteral,
+    Parts,
     Receiver,
     Status,
+    Then,
     mailbox_name,
     parse_append_more,
+    parse_parts,
     sasl_response,
 )
 from postroom.wire.imap.events import Line
@@ -86,6 +90,8 @@ def _command(receiver: Receiver, command: Command, seen: list[str]) -> AppendMes
         mailbox_name(arguments.mailbox)
     elif isinstance(arguments, Append):
         message = arguments.message
+        if message.catenate:
+            seen.append(repr(_parts(command.args)))
     elif command.more:
         receiver.reject()
     if command.name in (b"IDLE", b"AUTHENTICATE"):
@@ -95,10 +101,20 @@ def _command(receiver: Receiver, command: Command, seen: list[str]) -> AppendMes
     return message
 
 
+def _parts(args: Cursor) -> Parts | None:
+    try:
+        return parse_parts(args)
+    except BadSyntax:
+        return None
+
+
 def _part(
     receiver: Receiver, part: CommandPart, before: AppendMessage, seen: list[str]
 ) -> AppendMessage:
     try:
+        if before.catenate:
+            seen.append(repr(parse_parts(part.args, Then.TEXT)))
+            return before
         message = parse_append_more(part.args, before)
     except BadSyntax as error:
         seen.append(repr(error))
@@ -128,6 +144,7 @@ SEEDS: list[bytes] = [
     b"a STATUS x (MESSAGES UIDNEXT HIGHESTMODSEQ MAILBOXID)\r\n"
     b'b GETQUOTAROOT x\r\nc GETQUOTA ""\r\n',
     b'a APPEND {1}\r\nx (\\Seen) " 7-Feb-1994 21:52:25 -0800" {5+}\r\na\r\nb. {3}\r\nabc\r\n',
+    b'a APPEND x CATENATE (URL "/x/;UID=1" TEXT {3+}\r\nabc URL {1+}\r\nx URL "y")\r\n',
     b"a APPEND x UTF8 (~{5+}\r\na\0\r\nb)\r\nb NOOP\r\n",
     b'a UID FETCH 1:*,5,$ (UID FLAGS BODY.PEEK[1.2.HEADER.FIELDS (A "b")]<0.9> PREVIEW (LAZY)) '
     b"(CHANGEDSINCE 5 VANISHED)\r\nb FETCH 1 FULL\r\nc FETCH 2:3 (BINARY[1] BINARY.SIZE[2])\r\n",
@@ -138,11 +155,21 @@ SEEDS: list[bytes] = [
     b"a UID SORT (REVERSE DATE) UTF-8 ALL\r\nb THREAD REFERENCES UTF-8 UNSEEN\r\n",
     b"a UID SEARCH RETURN (PARTIAL -1:-100 SAVE) ALL\r\n"
     b"b UID FETCH 1:* (FLAGS) (PARTIAL 1:30 CHANGEDSINCE 9)\r\n",
+    b'a GETMETADATA (DEPTH 1 MAXSIZE 9) "" (/shared/a "/private/b")\r\n'
+    b'b GETMETADATA x (DEPTH infinity) /shared\r\nc LIST "" x RETURN (METADATA (/shared/a))\r\n',
+    b'a SETMETADATA x (/shared/a ~{3+}\r\na\0b /private/b NIL /private/c {1+}\r\n" "/x" "")\r\n',
+    b"a NOTIFY NONE\r\nb NOTIFY SET STATUS (selected (MessageNew (UID BODY.PEEK[HEADER.FIELDS"
+    b" (TO)]) MessageExpunge FlagChange)) (subtree (x {1+}\r\ny) (MailboxName)) (inboxes NONE)\r\n",
+    b"a ESEARCH UNSEEN\r\nb ESEARCH IN (selected subtree-one (x {1+}\r\ny) mailboxes z) "
+    b"RETURN (COUNT PARTIAL 1:5) SUBJECT x\r\n",
+    b'a GENURLAUTH "imap://a@b/x/;UID=1;URLAUTH=anonymous" INTERNAL {1+}\r\ny XSAMPLE\r\n'
+    b"b RESETKEY\r\nc RESETKEY x INTERNAL y\r\nd URLFETCH {1+}\r\nx y {0+}\r\n\r\n",
     b"a LOGIN {5000+}\r\n" + b"x" * 5000 + b" {3+}\r\nabc\r\nb NOOP\r\n",
     b"a SEARCH " + b"x" * 8200 + b" {3+}\r\nabc\r\nb NOOP\r\n",
 ]
 TOKENS: list[bytes] = [
     *(b"{3+}\r\n", b"{4}\r\n", b"~{3+}\r\n", b"{9999+}\r\n", b"\r\na APPEND x ", b"\r\na SEARCH "),
     *(b"UID ", b"NOT ", b"OR ", b"RETURN (", b"BODY[", b"HEADER.FIELDS (", b"1:*", b"$", b"&AOQ-"),
+    *(b"DEPTH ", b"MAXSIZE ", b"/shared/", b"/private/", b"METADATA ("),
     *(b"CHARSET ", b"NIL", b"(CHANGEDSINCE 1", b"\\Seen", b"ENABLE x\r\n", b" 1-Feb-1994"),
 ]

@@ -4,7 +4,8 @@ IMAP clients over two workers append, flag, copy, move, expunge, idle and look i
 that they share. Each keeps its view of the open mailbox by untagged responses alone. A number that
 does not exist, an EXPUNGE where none may come, a UID that means another message, a message that
 goes without anybody having removed it: each fails the run. When all have stopped, every view
-equals what a fresh client is shown and what lies in the store, to the flag.
+equals what a fresh client is shown and what lies in the store, to the flag; and so do the counters
+of clients that open no mailbox and watch all of them by NOTIFY.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import random
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -41,6 +42,8 @@ _NO_EXPUNGE: Final = frozenset({"FETCH", "STORE", "SEARCH"})  # RFC 3501 §7.4.1
 _MAY_FAIL: Final = frozenset({"EXPUNGEISSUED", "TRYCREATE", "NONEXISTENT", "ALREADYEXISTS"})
 _EXTENSIONS: Final = ("", "CONDSTORE", "QRESYNC", "")
 _WIDTHS: Final = (1, 1, 1, 2, 3, 8, 40)
+LISTENS: Final = 10.0
+"""Seconds within which all that happened has been told by NOTIFY."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,6 +419,68 @@ class Client:
         return f"{first}:{last}", ""
 
 
+class Watcher:
+    """Watches all mailboxes of an account by NOTIFY alone: `counts` is what it was told, by path
+    messages, UIDNEXT and unseen. RFC 5465."""
+
+    def __init__(self, account: str) -> None:
+        self.account = account
+        self.counts: dict[str, tuple[object, ...]] = {}
+        self.followed = 0
+        self._client: ImapClient | None = None
+        self._listening: asyncio.Task[None] | None = None
+
+    async def begin(self, port: int) -> None:
+        """Sign in and ask; nothing is asked after that."""
+        self._client = await ImapClient.connect(
+            "127.0.0.1", port, tls=trusting_context(), patience=PATIENCE
+        )
+        await self._client.login(self.account, rounds.PASSWORD)
+        said = await self._client.command(
+            "NOTIFY SET STATUS (personal (MessageNew MessageExpunge FlagChange))"
+        )
+        if not said.ok:
+            raise AssertionError(f"NOTIFY: {said.text}")
+        self._hear(said.untagged)
+        self._listening = asyncio.create_task(self._listen(self._client))
+
+    async def _listen(self, client: ImapClient) -> None:
+        while True:
+            self._hear([await client.response(3600)])
+
+    async def comes_to(self, shown: Mapping[str, tuple[object, ...]]) -> bool:
+        """Wait until what was told is as shown; False if it does not come to be."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + LISTENS
+        while any(self.counts.get(path) != counts for path, counts in shown.items()):
+            if loop.time() > until:
+                return False
+            await asyncio.sleep(0.05)
+        return True
+
+    async def close(self) -> None:
+        """Leave without a word."""
+        if self._listening is not None:
+            self._listening.cancel()
+        if self._client is not None:
+            await self._client.close()
+
+    def _hear(self, told: Sequence[Response]) -> None:
+        for each in told:
+            if isinstance(each, Untagged) and each.name == b"STATUS":
+                path, counts = _counts(each)
+                self.counts[path] = counts
+                self.followed += 1
+
+
+def _counts(status: Untagged) -> tuple[str, tuple[object, ...]]:
+    path, items = status.data
+    assert isinstance(path, bytes)
+    assert isinstance(items, tuple)
+    found = dict(zip(items[::2], items[1::2], strict=True))
+    return path.decode(), tuple(found[name] for name in (b"MESSAGES", b"UIDNEXT", b"UNSEEN"))
+
+
 # --- the whole --------------------------------------------------------------------------------
 
 
@@ -434,6 +499,7 @@ class Campaign:
     compared: int = 0
     left: int = 0
     workers: list[Client] = field(default_factory=list)
+    watchers: list[Watcher] = field(default_factory=list)
 
     def row(self) -> tuple[str, ...]:
         each = self.workers
@@ -441,7 +507,7 @@ class Campaign:
             sum(c.commands for c in each),
             sum(c.changes for c in each),
             sum(c.refused for c in each),
-            sum(c.followed for c in each),
+            sum(c.followed for c in each) + sum(w.followed for w in self.watchers),
             len(self.common.made),
             len(self.common.removed),
             self.left,
@@ -455,7 +521,10 @@ class Campaign:
         self.workers = [
             Client(f"c{n}", PEOPLE[n % len(PEOPLE)], self.common, rng) for n, rng in enumerate(rngs)
         ]
+        self.watchers = [Watcher(account) for account in PEOPLE]
         try:
+            for watcher in self.watchers:
+                await watcher.begin(port)
             tasks = [
                 asyncio.create_task(self._client(client, port, n))
                 for n, client in enumerate(self.workers)
@@ -470,6 +539,8 @@ class Campaign:
         finally:
             for client in self.workers:
                 await client.close()
+            for watcher in self.watchers:
+                await watcher.close()
         self.failures += self.common.failures
 
     async def _client(self, client: Client, port: int, n: int) -> None:
@@ -500,6 +571,24 @@ class Campaign:
                     self.failures.append(_difference(client, held, shown[client.path]))
             for path, view in shown.items():
                 self._account_for((account, path), {uid for uid, _ in view})
+        for watcher in self.watchers:
+            await self._compare_watched(port, watcher)
+
+    async def _compare_watched(self, port: int, watcher: Watcher) -> None:
+        """What NOTIFY told against what a fresh client is told."""
+        there: dict[str, tuple[object, ...]] = {}
+        async with await ImapClient.connect(
+            "127.0.0.1", port, tls=trusting_context(), patience=PATIENCE
+        ) as client:
+            await client.login(watcher.account, rounds.PASSWORD)
+            for path in BOXES:
+                said = await client.command(f"STATUS {path} (MESSAGES UIDNEXT UNSEEN)")
+                there.update(map(_counts, said["STATUS"]))
+        self.compared += 1
+        if not await watcher.comes_to(there):
+            self.failures.append(
+                f"watcher of {watcher.account}: told {watcher.counts}, there is {there}"
+            )
 
     async def _shown(self, port: int, account: str) -> dict[str, View]:
         found: dict[str, View] = {}

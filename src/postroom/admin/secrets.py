@@ -13,6 +13,7 @@ from postroom.core.secrets import Keyring, key_of
 from postroom.core.settings import Role
 from postroom.domain import signing
 from postroom.domain.changes.objects import place_name
+from postroom.domain.mailboxes import urlkeys
 from postroom.domain.policy import secrets
 from postroom.store.sql import Tx
 
@@ -92,10 +93,11 @@ async def rotate_secrets(house: AdminHouse, asked: Nothing) -> Rotated:
         while last is not None:
             done, last = await mail.write(secrets.reseal_history, name, again, last)
             sealed += done
-    last = 0
-    while last is not None:
-        done, last = await mail.write(signing.reseal, again, last)
-        sealed += done
+    for reseal in (signing.reseal, urlkeys.reseal):
+        last = 0
+        while last is not None:
+            done, last = await mail.write(reseal, again, last)
+            sealed += done
     kept = [key_of(each) for each in await _all(house)]
     retired = keys.retire(set(kept))
     return Rotated(fresh, sealed, len(kept) - kept.count(fresh), retired)
@@ -116,6 +118,7 @@ async def _all(house: AdminHouse) -> list[str]:
     mail = house.flow.mail
     found = list((await mail.read_much(secrets.kept)).values())
     found += (await mail.read_much(signing.sealed)).values()
+    found += (await mail.read_much(urlkeys.sealed)).values()
     for name in secrets.names():
         last: int | None = 0
         while last is not None:

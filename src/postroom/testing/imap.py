@@ -235,6 +235,14 @@ class ImapClient(ScriptedClient[Response]):
             await self.upgrade(context, name)
         return reply
 
+    async def compress(self) -> Reply:
+        """COMPRESS, and then speak so."""
+        reply = await self.command("COMPRESS DEFLATE")
+        if reply.ok:
+            assert self._responses.empty
+            self.compressed()
+        return reply
+
     async def login(self, user: str, password: str) -> Reply:
         """LOGIN with both as literals that need no leave: any octets do."""
         return await self.command(

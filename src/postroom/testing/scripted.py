@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import zlib
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Generic, Protocol, Self, TypeVar
@@ -47,6 +48,7 @@ class ScriptedClient(Generic[T]):
         self._writer = writer
         self._responses = responses
         self._patience = patience
+        self._streams: tuple[zlib._Compress, zlib._Decompress] | None = None
 
     @staticmethod
     async def dial(
@@ -70,7 +72,19 @@ class ScriptedClient(Generic[T]):
 
     def send(self, data: bytes) -> None:
         """Octets as they are, right or wrong."""
+        if self._streams is not None:
+            deflate = self._streams[0]
+            data = deflate.compress(data) + deflate.flush(zlib.Z_SYNC_FLUSH)
         self._writer.write(data)
+
+    def send_raw(self, data: bytes) -> None:
+        """Octets as they are, also where the connection is compressed."""
+        self._writer.write(data)
+
+    def compressed(self) -> None:
+        """Speak and hear DEFLATE from here on, with the largest window. RFC 4978 §3."""
+        bits = -zlib.MAX_WBITS
+        self._streams = zlib.compressobj(wbits=bits), zlib.decompressobj(bits)
 
     async def flush(self) -> None:
         """Wait until the loop has taken what was sent."""
@@ -90,14 +104,17 @@ class ScriptedClient(Generic[T]):
                     data = b""
                 if not data:
                     raise ClosedError
-                self._responses.feed(data)
+                self._heard(data)
         return found
+
+    def _heard(self, data: bytes) -> None:
+        self._responses.feed(self._streams[1].decompress(data) if self._streams else data)
 
     async def silent(self, seconds: float) -> bool:
         """True if nothing is said for so long; what is said is lost to nobody."""
         try:
             async with asyncio.timeout(seconds):
-                self._responses.feed(await self._reader.read(_READ))
+                self._heard(await self._reader.read(_READ))
         except TimeoutError:
             return True
         return False

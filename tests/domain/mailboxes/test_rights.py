@@ -168,7 +168,12 @@ def test_a_change_of_rights_raises_both_epochs_and_tells_the_owners_log(town: To
     put(town, box, "bob", "l")
     assert (epoch(town.ann), epoch(bob)) == (before[0] + 1, before[1] + 1)
     state = town.store.read(reading.account_state, town.ann.id)
-    assert town.store.events == [Changed(town.ann.id, state.modseq, Type.MAILBOX)]
+    # Bob is told too: what he sees changed, though nothing in his log did.
+    seen = town.store.read(reading.account_state, bob.id)
+    assert town.store.events == [
+        Changed(town.ann.id, state.modseq, Type.MAILBOX),
+        Changed(bob.id, seen.modseq, Type.MAILBOX),
+    ]
     assert town.store.read(folders.get, box).changed_modseq == state.modseq
     put(town, box, "bob", "l")  # nothing new
     assert epoch(bob) == before[1] + 1

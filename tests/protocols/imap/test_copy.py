@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from postroom.core.clock import Instant
 from postroom.domain.mailboxes import reading
+from postroom.domain.mailboxes.messages import Copied
+from postroom.protocols.imap.commands import copy as copying
 from postroom.store.units import UNIT_ROWS, Database
 from postroom.testing.imap import Reply, numbers_of
 from tests.protocols.imap.serving import ANN, SMALL, Room, message
 
 THEN = Instant(1_700_000_000_000)
+
+
+def _copies_in(task: asyncio.Task[Any]) -> bool:
+    name = getattr(task.get_coro(), "__qualname__", "")
+    return bool(name.endswith("_all_or_none"))
 
 
 def copied(reply: Reply) -> tuple[object, list[int], list[int]]:
@@ -134,6 +143,32 @@ async def test_many_messages_are_copied_and_moved_with_their_uids(room: Room) ->
 
 
 # --- expunging -----------------------------------------------------------------------------------
+
+
+async def test_a_client_that_goes_away_leaves_no_half_of_a_copy(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 3501 §6.4.7: all or none, and the work ends soon."""
+    await room.fill(300)
+    monkeypatch.setattr(copying, "PIECE", 10)
+    whole, pieces = copying._copies, 0
+    client = await room.client()
+
+    async def watched(*args: Any, **more: Any) -> AsyncIterator[Copied]:
+        nonlocal pieces
+        async for copied in whole(*args, **more):
+            pieces += 1
+            if pieces == 3:
+                client.abort()
+            yield copied
+
+    monkeypatch.setattr(copying, "_copies", watched)
+    client.send(b"x COPY 1:* Sent\r\n")
+    await client.flush()
+    await room.settled(lambda: not room.workers[0].connections())
+    await room.settled(lambda: not [t for t in asyncio.all_tasks() if _copies_in(t)])
+    assert 3 <= pieces < 30
+    assert (await room.box("Sent")).total == 0
 
 
 async def test_expunge_removes_what_is_flagged_and_keeps_it_recoverable(room_both: Room) -> None:

@@ -1,4 +1,4 @@
-"""SORT and THREAD as Dovecot answers them, message for message. RFC 5256."""
+"""SORT and THREAD as Dovecot answers them, message for message. RFC 5256, RFC 5957."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ ASKED = [
     "UID SORT (REVERSE SUBJECT) UTF-8 ALL",
     "UID SORT (SUBJECT REVERSE DATE) UTF-8 ALL",
     "UID SORT (REVERSE FROM SUBJECT) UTF-8 2:400",
+    "UID SORT (DISPLAYFROM) UTF-8 ALL",
+    "UID SORT (REVERSE DISPLAYTO DISPLAYFROM) UTF-8 ALL",
     "UID THREAD REFERENCES UTF-8 ALL",
     "UID THREAD REFERENCES UTF-8 5:333",
     "UID THREAD ORDEREDSUBJECT UTF-8 ALL",

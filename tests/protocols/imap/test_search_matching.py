@@ -18,9 +18,9 @@ from postroom.core.errors import LimitReached
 from postroom.core.ids import MESSAGE, THREAD, external
 from postroom.domain.mailboxes.flags import Registry
 from postroom.domain.mailboxes.reading import Brief, Searched
+from postroom.formats import texts
 from postroom.formats.folding import fold
 from postroom.formats.parsed import parse
-from postroom.protocols.imap import text
 from postroom.protocols.imap.commands.search import Hits, esearch
 from postroom.protocols.imap.searching import (
     STRINGS_MOST,
@@ -379,7 +379,7 @@ def test_a_text_in_pieces_is_searched_like_the_whole(
     wanted = {fold(stored[lo:hi]), fold(stored), "zz"} - {""}
     with pytest.MonkeyPatch.context() as patched:
         whole = look(raw, (), wanted)
-        patched.setattr(text, "PIECE", 16)
+        patched.setattr(texts, "PIECE", 16)
         assert look(raw, (), wanted) == whole
     expected = fold(stored)
     for each in wanted - {"zz"}:
@@ -389,7 +389,7 @@ def test_a_text_in_pieces_is_searched_like_the_whole(
 
 @pytest.mark.parametrize("charset", ["utf-16", "utf-16-le", "utf-32-be", "shift_jis", "koi8-r"])
 def test_every_charset_survives_being_cut(charset: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text, "PIECE", 40)
+    monkeypatch.setattr(texts, "PIECE", 40)
     words = "привет мир\r\nвсе здесь\r\n" * 20 + "конец"
     head = f"Content-Type: text/plain; charset={charset}\r\n\r\n".encode()
     wanted = {fold("мир\r\nвсе"), fold("конец")}
@@ -409,7 +409,7 @@ def test_what_a_machine_reported_is_text() -> None:
 
 def test_a_message_of_one_endless_line_is_searched_in_bounded_pieces() -> None:
     raw = b"Content-Type: text/plain; charset=utf-8\r\n\r\n" + b"a" * 3_000_000 + b" needle"
-    pieces = [len(piece) for texts in text.body_texts(raw) for piece in texts]
+    pieces = [len(piece) for each in texts.body_texts(raw) for piece in each]
     assert max(pieces) <= 1_400_000 and sum(pieces) == 3_000_007
     assert look(raw, (), {"NEEDLE"}).body == {"NEEDLE"}
 

@@ -46,7 +46,7 @@ def test_attack_08_many_literals_are_bounded_in_total() -> None:
     high, seen = peak(pieces, before_sign_in())
     assert high < CAP
     assert seen[0] in (
-        BadLine(b"A", "The literal is too large", too_big=True),
+        BadLine(b"A", "The literal is too large", too_big=True, name=b"LOGIN"),
         BadLine(None, "Too much at once", fatal=True),
     )
 
@@ -61,7 +61,7 @@ def test_attack_08_a_giant_announcement_is_refused_and_nothing_is_reserved() -> 
     high, seen = peak([b"A LOGIN {99999999999}\r\n", b"B NOOP\r\n"], before_sign_in())
     assert high < CAP
     assert seen == [
-        BadLine(b"A", "The literal is too large", too_big=True),
+        BadLine(b"A", "The literal is too large", too_big=True, name=b"LOGIN"),
         (b"B", b"NOOP", Nothing()),
     ]
 

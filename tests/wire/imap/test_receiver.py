@@ -268,7 +268,7 @@ def test_before_sign_in_nothing_is_streamed() -> None:
     session = Session(Receiver(Budget(64 << 10), BEFORE_SIGN_IN))
     session.feed(b"A APPEND x {5000}\r\nB APPEND x {10+}\r\n0123456789\r\n")
     assert session.seen == [
-        BadLine(b"A", "The literal is too large", too_big=True),
+        BadLine(b"A", "The literal is too large", too_big=True, name=b"APPEND"),
         (b"B", b"APPEND", "A message literal is missing"),
     ]
 
@@ -278,7 +278,7 @@ def test_before_sign_in_nothing_is_streamed() -> None:
 
 def test_a_literal_over_the_limit_is_refused_before_it_is_sent() -> None:
     assert events(b"A LOGIN {21}\r\nB LOGIN {20}\r\n", small())[:2] == [
-        BadLine(b"A", "The literal is too large", too_big=True),
+        BadLine(b"A", "The literal is too large", too_big=True, name=b"LOGIN"),
         NeedLiteral(b"B", b"LOGIN", 20, True, False, False),
     ]
 
@@ -286,7 +286,7 @@ def test_a_literal_over_the_limit_is_refused_before_it_is_sent() -> None:
 def test_a_refused_literal_that_comes_anyway_is_not_taken_for_commands() -> None:
     data = b"A LOGIN {26+}\r\n1 NOOP\r\n2 NOOP\r\n3 NOOP\r\n 4 {8+}\r\n5 NOOP\r\n\r\nB NOOP\r\n"
     assert events(data, small()) == [
-        BadLine(b"A", "The literal is too large", too_big=True),
+        BadLine(b"A", "The literal is too large", too_big=True, name=b"LOGIN"),
         (b"B", b"NOOP", Nothing()),
     ]
 
@@ -301,17 +301,17 @@ def test_literal_minus_refuses_larger_ones_that_do_not_wait() -> None:
     """RFC 7888 §5."""
     receiver = Receiver(Budget(1 << 20), replace(SIGNED_IN, nonsync=4096))
     seen = events(b"A APPEND x {4097+}\r\n" + b"x" * 4097 + b"\r\nB APPEND x {4097}\r\n", receiver)
-    assert seen[0] == BadLine(b"A", "The literal is too large", too_big=True)
+    assert seen[0] == BadLine(b"A", "The literal is too large", too_big=True, name=b"APPEND")
     assert NeedLiteral(b"B", b"APPEND", 4097, True, True, False) in seen
 
 
 def test_a_message_over_the_limit_is_refused() -> None:
     assert events(b"A APPEND x {61}\r\n", small()) == [
-        BadLine(b"A", "The literal is too large", too_big=True)
+        BadLine(b"A", "The literal is too large", too_big=True, name=b"APPEND")
     ]
     seen = events(b"A APPEND x {1+}\r\na {61+}\r\n" + b"x" * 61 + b"\r\nB NOOP\r\n", small())
     assert seen[-2:] == [
-        BadLine(b"A", "The literal is too large", too_big=True),
+        BadLine(b"A", "The literal is too large", too_big=True, name=b"APPEND"),
         (b"B", b"NOOP", Nothing()),
     ]
 

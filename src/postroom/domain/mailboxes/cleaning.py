@@ -8,6 +8,7 @@ from postroom.core.clock import Instant
 from postroom.core.errors import NotAllowed
 from postroom.domain.directory import people
 from postroom.domain.mailboxes import messages, tables
+from postroom.domain.mailboxes.annotated import tables as annotated
 from postroom.domain.mailboxes.change import begin, begin_all
 from postroom.domain.mailboxes.messages import Pick
 from postroom.domain.mailboxes.shares import tables as shares
@@ -105,7 +106,7 @@ def empty_gone(tx: Tx, account: int, now: Instant) -> bool:
         messages.erase(tx, change, row[0], Pick(uids[0], uids[-1]))
         left -= len(uids)
     change.end(tx, now, messages.SYSTEM_ACTOR, "account.erase", {})
-    for erase in (*shares.ERASE_SHARES, *tables.ERASE):
+    for erase in (*shares.ERASE_SHARES, *annotated.ERASE_ANNOTATIONS, *tables.ERASE):
         if left > 0:
             left -= tx.run(erase, account=account, limit=left)
     if left > 0:

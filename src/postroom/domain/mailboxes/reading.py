@@ -254,10 +254,10 @@ def subjects(tx: Tx, box: int, first: int, last: int) -> list[tuple[int, str | N
 
 def sort_keys(
     tx: Tx, box: int, key: str, first: int, last: int
-) -> list[tuple[int, int | str | None, int | None]]:
+) -> list[tuple[int, int | str | bytes | None, int | None]]:
     """(uid, sort key, version of its maker) from `first` to `last`, ascending. `key` is one of
-    RFC 5256 §3: a number or a text; both are None where the parse is missing, but for a DATE, which
-    is the arrival then (RFC 5256 §2.2)."""
+    RFC 5256 §3, a number or a text, or of RFC 5957 §4, the envelope; both are None where the parse
+    is missing, but for a DATE, which is the arrival then (RFC 5256 §2.2)."""
     return tx.all(tables.SORTED_BY[key], mailbox=box, first=first, last=last)
 
 

@@ -16,7 +16,7 @@ from postroom.core.clock import Instant
 from postroom.core.errors import LimitReached, Malformed, NotAllowed, NotFound
 from postroom.domain.directory import people
 from postroom.domain.directory.people import Account
-from postroom.domain.events import Type
+from postroom.domain.events import Changed, Type
 from postroom.domain.mailboxes import folders
 from postroom.domain.mailboxes.change import begin_all
 from postroom.domain.mailboxes.folders import Mailbox
@@ -232,6 +232,10 @@ def put(
     change.touch(Type.MAILBOX)
     image = {"box": box.id, "principal": whom.principal, "negative": int(whom.negative)}
     change.end(tx, now, actor, "mailbox.rights", {**image, "rights": int(before)})
+    if whom.principal in changes:
+        # Nothing that it owns changed, but what it sees.
+        seen = changes[whom.principal].modseq - 1
+        tx.after(Changed(whom.principal, seen, Type.MAILBOX))
     return after
 
 

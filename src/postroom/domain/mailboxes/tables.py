@@ -401,11 +401,14 @@ def _sorted_by(column: str) -> Statement:
     """)
 
 
-# By the keys of RFC 5256 §3; a message whose parse is missing is still a row.
+# By the keys of RFC 5256 §3 and RFC 5957 §4, which are made from an envelope; a message whose parse
+# is missing is still a row.
 SORTED_BY: Final = {
     "ARRIVAL": _sorted_by("p.received_at"),
     "CC": _sorted_by("d.sort_cc"),
     "DATE": _sorted_by("coalesce(d.sent_at, p.received_at)"),
+    "DISPLAYFROM": _sorted_by("d.envelope"),
+    "DISPLAYTO": _sorted_by("d.envelope"),
     "FROM": _sorted_by("d.sort_from"),
     "SIZE": _sorted_by("p.size"),
     "SUBJECT": _sorted_by("d.subject_base"),

@@ -19,6 +19,8 @@ class Capability(NamedTuple):
     section: str = ""
 
 
+COMPRESS: Final = "COMPRESS=DEFLATE"
+
 ANY: Final = (
     Capability("IMAP4rev1", 3501),
     Capability("IMAP4rev2", 9051),
@@ -42,6 +44,8 @@ SIGNED_IN: Final = (
     Capability("CREATE-SPECIAL-USE", 6154),
     Capability("LIST-EXTENDED", 5258),
     Capability("LIST-STATUS", 5819),
+    Capability("METADATA", 5464),
+    Capability("LIST-METADATA", 9590),
     Capability("STATUS=SIZE", 8438),
     Capability("ESEARCH", 4731),
     Capability("SEARCHRES", 5182),
@@ -54,9 +58,11 @@ SIGNED_IN: Final = (
     Capability("QUOTA=RES-STORAGE", 9208, "5.1"),
     Capability("QUOTA=RES-MESSAGE", 9208, "5.2"),
     Capability(f"APPENDLIMIT={LIMITS.append}", 7889, "2"),
+    Capability("INPROGRESS", 9585),
     Capability("PREVIEW", 8970),
     Capability("SAVEDATE", 8514),
     Capability("SORT", 5256),
+    Capability("SORT=DISPLAY", 5957),
     Capability("THREAD=ORDEREDSUBJECT", 5256),
     Capability("THREAD=REFERENCES", 5256),
     Capability("ESORT", 5267, "3"),
@@ -66,14 +72,22 @@ SIGNED_IN: Final = (
     Capability("UIDONLY", 9586),
     Capability("UNAUTHENTICATE", 8437),
     Capability("BINARY", 3516),
+    Capability("CATENATE", 4469),
+    Capability(COMPRESS, 4978),
+    Capability("URL-PARTIAL", 5550),  # with CATENATE: its URLs may name octets of a part
+    Capability("URLAUTH", 4467),
+    Capability("NOTIFY", 5465),
+    Capability("MULTISEARCH", 7377),
 )
 
 
-def offered(mechanisms: Sequence[str], *, signed_in: bool, starttls: bool) -> bytes:
+def offered(
+    mechanisms: Sequence[str], *, signed_in: bool, starttls: bool, compressed: bool = False
+) -> bytes:
     """The capabilities in this state. Before TLS there are no `mechanisms` (RFC 8314 §3)."""
     names = [each.name for each in ANY]
     if signed_in:
-        names += [each.name for each in SIGNED_IN]
+        names += [each.name for each in SIGNED_IN if not (compressed and each.name == COMPRESS)]
     elif mechanisms:
         names += [f"AUTH={name}" for name in mechanisms]  # RFC 3501 §7.2.1
     else:

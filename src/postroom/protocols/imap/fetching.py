@@ -307,11 +307,11 @@ def _part(body: Body, row: Row) -> _Part:
     wanted, blob = body.wanted, row[BLOB_ID]
     if wanted is None:
         return _Part(body, blob, 0, row[SIZE])
-    place = _place(row, wanted)
+    place = place_of(row, wanted)
     if place[1] < 0 or wanted.section in _OF_FIELDS:
         return _Part(body, blob, *place)
     if not wanted.binary:
-        return _Part(body, blob, *_cut(place, wanted.partial))
+        return _Part(body, blob, *cut(place, wanted.partial))
     encoding = IDENTITY
     if wanted.path:
         told = Layout.unpack(row[LAYOUT]).binary(wanted.path)
@@ -320,7 +320,7 @@ def _part(body: Body, row: Row) -> _Part:
         raise UnknownEncoding
     span = wanted.partial
     if encoding == IDENTITY:
-        place, span = _cut(place, span), None
+        place, span = cut(place, span), None
     return _Part(body, blob, *place, Encoded(blob, *place, encoding, span))
 
 
@@ -432,9 +432,14 @@ _WHAT: Final[dict[Section, What]] = {
 }
 
 
-def _place(row: Row, wanted: FetchBody) -> tuple[int, int]:
+def is_of_fields(wanted: FetchBody) -> bool:
+    """Its octets do not lie together: `chosen_fields` picks them out of the header."""
+    return wanted.section in _OF_FIELDS
+
+
+def place_of(row: Row, wanted: FetchBody) -> tuple[int, int]:
     """Where a section lies: offset and length in the message; the length is -1 where there is no
-    such section. Raises Corrupt. RFC 3501 §6.4.5.
+    such section. Of chosen fields, where the header lies. Raises Corrupt. RFC 3501 §6.4.5.
     """
     size = row[SIZE]
     if wanted.section is Section.ALL and not wanted.path:
@@ -451,7 +456,7 @@ def _place(row: Row, wanted: FetchBody) -> tuple[int, int]:
     return found
 
 
-def _cut(place: tuple[int, int], partial: tuple[int, int] | None) -> tuple[int, int]:
+def cut(place: tuple[int, int], partial: tuple[int, int] | None) -> tuple[int, int]:
     """Of a place, the part that is asked for."""
     if partial is None:
         return place

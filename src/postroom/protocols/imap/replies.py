@@ -7,10 +7,13 @@ from typing import Final
 from postroom.access import NotOffered
 from postroom.core import errors
 from postroom.core.errors import MailError
+from postroom.domain.mailboxes import annotating
 from postroom.domain.mailboxes.rights import MissingRight
 from postroom.mailflow.binary import CannotConvert
+from postroom.protocols.imap.commands.compress import CompressionActive
 from postroom.protocols.imap.decoding import UnknownEncoding
 from postroom.protocols.imap.session import UidRequired
+from postroom.protocols.imap.urls import BadUrl
 from postroom.wire.imap import status_line
 
 BUSY: Final = status_line(None, "BYE", b"UNAVAILABLE", "Too many connections, try again later")
@@ -20,6 +23,7 @@ CODES: Final[dict[type[MailError], bytes]] = {
     errors.InUse: b"HASCHILDREN",  # RFC 9051 §7.1
     errors.NotFound: b"NONEXISTENT",
     errors.NotAllowed: b"CANNOT",
+    CompressionActive: b"COMPRESSIONACTIVE",  # RFC 4978 §3
     MissingRight: b"NOPERM",
     errors.OverQuota: b"OVERQUOTA",
     errors.LimitReached: b"LIMIT",
@@ -35,6 +39,9 @@ CODES: Final[dict[type[MailError], bytes]] = {
     errors.ShuttingDown: b"UNAVAILABLE",
     errors.Corrupt: b"SERVERBUG",
     UidRequired: b"UIDREQUIRED",  # RFC 9586 §3
+    annotating.ValueTooLarge: b"METADATA MAXSIZE %d" % annotating.VALUE_OCTETS,  # RFC 5464 §4.3
+    annotating.TooManyAnnotations: b"METADATA TOOMANY",  # RFC 5464 §4.3
+    annotating.NoSuchUse: b"USEATTR",  # RFC 6154 §3
     CannotConvert: b"UNKNOWN-CTE",  # RFC 3516 §4.4
     UnknownEncoding: b"UNKNOWN-CTE",  # RFC 3516 §4.3
 }
@@ -42,10 +49,18 @@ CODES: Final[dict[type[MailError], bytes]] = {
 
 def code_of(error: MailError) -> bytes | None:
     """The response code of an error's type, or of the nearest type above it."""
+    if isinstance(error, BadUrl):
+        return error.code  # it names the URL: RFC 4469 §4
     for kind in type(error).__mro__:
         if kind in CODES:
             return CODES[kind]
     return None
+
+
+def code_of_literal(command: bytes) -> bytes:
+    """For a literal that is too large for the command: a value knows its own limit."""
+    annotates = command == b"SETMETADATA"
+    return CODES[annotating.ValueTooLarge if annotates else errors.TooLarge]
 
 
 def code_of_content(error: MailError) -> bytes:

@@ -258,7 +258,7 @@ def _bounds(key: SearchKey, about: About) -> list[Range]:
         case And(keys):
             bounds = everything
             for each in keys:
-                bounds = _common(bounds, _bounds(each, about))
+                bounds = common(bounds, _bounds(each, about))
             return bounds
         case _:
             return everything
@@ -275,7 +275,7 @@ def _subjects(key: SearchKey) -> frozenset[str]:
             return frozenset()
 
 
-def _common(some: Sequence[Range], others: Sequence[Range]) -> list[Range]:
+def common(some: Sequence[Range], others: Sequence[Range]) -> list[Range]:
     """What two lists of ranges, sorted and disjoint, have in common."""
     found: list[Range] = []
     at = 0

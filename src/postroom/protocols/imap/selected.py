@@ -32,6 +32,12 @@ class Selected:
     saved_flags: dict[int, bytes] = field(default_factory=dict)
     saved_recent: dict[int, bytes] = field(default_factory=dict)
     decoding: Memory = field(default_factory=Memory)
+    ahead: bool = False  # more was told than the view's stamp says: RFC 5465
+    path: str = ""  # as it was opened
+    fetched: int = 0  # UIDs from here on no NOTIFY has fetched for the client
+
+    def __post_init__(self) -> None:
+        self.fetched = self.mailbox.uidnext
 
     def permanent(self) -> tuple[str, ...]:
         """The flags that this client can change for good. RFC 3501 §7.1, RFC 4314 §5.1.1."""

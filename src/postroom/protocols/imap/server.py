@@ -16,8 +16,9 @@ from postroom.domain.mailboxes import rights
 from postroom.net.connection import Connection, Peer
 from postroom.net.sessions import Described
 from postroom.protocols.imap import replies
-from postroom.protocols.imap.commands import anytime, signin
+from postroom.protocols.imap.commands import anytime, notify, signin
 from postroom.protocols.imap.commands.copy import NoTarget
+from postroom.protocols.imap.compression import Compression, DamagedStream
 from postroom.protocols.imap.pace import Pace
 from postroom.protocols.imap.session import Session, Shared, State, Verb
 from postroom.protocols.imap.verbs import SELECTED, VERBS
@@ -49,7 +50,11 @@ HIGH_WATER: Final = 48 * 1024
 
 BEFORE_SIGN_IN_SECONDS: Final = 60.0
 IDLE_SECONDS: Final = 1800.0  # RFC 3501 §5.4: at least 30 minutes; of IDLE as well: RFC 2177 §3
-COMPARE_SECONDS: Final = 30.0  # hints may be lost: an idling session looks for itself
+COMPARE_SECONDS: Final = 30.0  # hints may be lost: who is to be told looks for itself
+WATCH_SECONDS: Final = 0.2
+"""Between two looks at all mailboxes that a client watches: a burst of changes is told as one."""
+WATCH_SHARE: Final = 20
+"""Of its time a session looks at most this part: the more there is, the more seldom."""
 BAD_COMMANDS: Final = 20
 """Errors in a row, or before sign-in in all, after which a peer is shown out."""
 
@@ -75,11 +80,15 @@ class ImapConnection:
     """
 
     __slots__ = (
+        "_compression",
         "_connection",
         "_ended",
         "_goodbye",
         "_hinted",
         "_idle_until",
+        "_later",
+        "_next_look",
+        "_owners",
         "_paused",
         "_receiver",
         "_session",
@@ -96,23 +105,46 @@ class ImapConnection:
         self._session.speaks_utf8 = self._speaks_utf8
         self._receiver = Receiver(Budget(BUDGET_BEFORE), BEFORE_SIGN_IN)
         self._connection: Connection | None = None
+        self._compression: Compression | None = None
         self._task: asyncio.Task[None] | None = None
         self._unwatch: tuple[Callable[[], None], ...] = ()
         self._paused = False
         self._goodbye = ""  # why the session ends as soon as it can; empty: it does not
         self._ended = False  # the peer sends no more
-        self._hinted = False  # something may have changed that this idling session has to tell
-        self._idle_until = 0.0  # the loop's time at which an IDLE has lasted too long
+        self._hinted = False  # something may have changed that this session has to tell unasked
+        self._idle_until = 0.0  # the loop's time at which the peer has been silent for too long
+        self._owners: frozenset[int] = frozenset()  # whose changes are listened to
+        self._next_look = 0.0  # the loop's time before which a watching session does not look
+        self._later: asyncio.TimerHandle | None = None  # a look that was put off until then
 
     # --- for the session -------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        if self._connection is not None:
+        if self._connection is None:
+            return
+        if self._compression is not None:
+            self._say(self._compression.seal(data))
+        else:
             self._connection.write(data)
+
+    def _flush(self) -> None:
+        """Nothing that was written waits to be compressed."""
+        if self._compression is not None:
+            self._say(self._compression.flush())
+
+    def _say(self, compressed: bytes) -> None:
+        if compressed and self._connection is not None:
+            self._connection.write(compressed)
+
+    def _let_go(self) -> None:
+        """Who waits for long holds no compressor."""
+        if self._compression is not None:
+            self._say(self._compression.rest())
 
     async def drain(self) -> None:
         if self._connection is None:
             raise ConnectionLost
+        self._flush()
         await self._connection.drain()
 
     def abort(self) -> None:
@@ -128,11 +160,16 @@ class ImapConnection:
         self.write(status_line(None, "OK", code, "Postroom is ready"))
 
     def on_bytes(self, data: bytes) -> None:
-        receiver = self._receiver
-        receiver.feed(data)
+        compression = self._compression
+        if compression is None:
+            self._receiver.feed(data)
+            waits = self._receiver.buffered
+        else:
+            compression.feed(data)
+            waits = compression.held
         if self._task is None:
             self._start()
-        elif receiver.buffered > HIGH_WATER and not self._paused and self._connection is not None:
+        elif waits > HIGH_WATER and not self._paused and self._connection is not None:
             # A burst of pipelined commands stays within the budget: TCP holds the rest.
             self._paused = True
             self._connection.pause()
@@ -146,8 +183,13 @@ class ImapConnection:
         session = self._session
         if session.state is not State.NOT_SIGNED_IN and self._task is not None:
             return  # at work; `_rest` sets the next timeout
-        if session.idling is not None and asyncio.get_running_loop().time() < self._idle_until:
+        left = self._idle_until - asyncio.get_running_loop().time()
+        if left > 0 and (session.idling is not None or self._owners):
             self._doubt()
+            return
+        if left > 0 and self._connection is not None:
+            self._let_go()
+            self._connection.set_timeout(left)
             return
         session.tell(None, "BYE", "You were silent for too long")
         self._close()
@@ -207,7 +249,9 @@ class ImapConnection:
             while self._connection is not None:
                 if (event := self._receiver.next()) is not None:
                     await self._event(event)
-                elif self._hinted:
+                elif self._compression is not None and (more := self._compression.step()):
+                    self._receiver.feed(more)
+                elif self._hinted and session.appending is None:
                     await self._look()
                 else:
                     return
@@ -224,6 +268,10 @@ class ImapConnection:
                     await pace.rest()
         except ConnectionLost:
             pass  # on_lost has been told
+        except DamagedStream as error:
+            _log.info("damaged", session=session.id, error=error.detail)
+            session.tell(None, "BYE", str(error))
+            self._close()
         except InDoubt as error:
             # The command gets no answer: a client looks again at what it does not know.
             _log.error("change in doubt", session=session.id, error=error.detail)
@@ -249,12 +297,17 @@ class ImapConnection:
         if self._goodbye and session.appending is None:
             self._say_bye()
             return
+        self._flush()
         if session.state is not State.NOT_SIGNED_IN:
-            connection.set_timeout(COMPARE_SECONDS if session.idling else IDLE_SECONDS)
+            follows = session.idling is not None or bool(self._owners)
+            if follows:
+                self._let_go()
+            soon = follows or (self._compression is not None and self._compression.is_warm)
+            connection.set_timeout(COMPARE_SECONDS if soon else IDLE_SECONDS)
         if self._paused:
             self._paused = False
             connection.resume()  # may bring bytes, and with them the next task, at once
-        if self._hinted and self._task is None:
+        if self._hinted and session.appending is None and self._task is None:
             self._start()
 
     async def _event(self, event: Event) -> None:
@@ -290,11 +343,16 @@ class ImapConnection:
             self._refuse_rest(command)
             return
         session.may_expunge = verb.expunge
+        session.progress.begin(command.tag)
+        self._idle_until = asyncio.get_running_loop().time() + IDLE_SECONDS
         await self._guard(command.tag, self._run(verb, command))
+        self._follow()
         if command.more and session.appending is None:
             self._refuse_rest(command)
         if session.starttls is not None:
             await self._upgrade(session.starttls)
+        elif session.compress is not None:
+            self._compress(session.compress)
         elif session.idling is not None:
             self._begin_idle()
         elif session.sasl is not None:
@@ -378,7 +436,7 @@ class ImapConnection:
         session = self._session
         if session.idling is not None:
             tag, session.idling = session.idling, None
-            self._stop_watching()
+            self._follow()
             await self._guard(tag, self._end_idle(tag, data))
         elif session.sasl is not None:
             await self._guard(session.sasl[0], signin.answer(session, data))
@@ -408,54 +466,74 @@ class ImapConnection:
         tag = tag or session.idling or (session.sasl[0] if session.sasl is not None else None)
         session.idling = None
         self._abandon_sasl()
-        self._stop_watching()
+        self._follow()
         if bad.fatal:
             session.tell(None, "BYE", bad.sentence)
             session.state = State.LOGOUT
         elif bad.too_big:
-            session.tell(tag, "NO", bad.sentence, b"TOOBIG")
+            session.tell(tag, "NO", bad.sentence, replies.code_of_literal(bad.name))
         else:
             session.tell(tag, "BAD", bad.sentence)
 
-    # --- IDLE ------------------------------------------------------------------------------------
+    # --- telling unasked: IDLE and NOTIFY --------------------------------------------------------
 
     def _begin_idle(self) -> None:
         self._receiver.expect_line()
-        self._idle_until = asyncio.get_running_loop().time() + IDLE_SECONDS
+        self._hinted = True  # something may have come before we listened
+
+    def _follow(self) -> None:
+        """Listen to what this session has to tell unasked, and to nothing else."""
+        owners = self._session.followed()
+        if owners == self._owners:
+            return
+        self._stop_watching()
+        if not owners or self._connection is None:
+            return
         bus = self._shared.bus
-        session = self._session
-        owners = {session.account}
-        if session.selected is not None:
-            owners.add(session.selected.mailbox.account)
+        self._owners = owners
         self._unwatch = (
             *(bus.watch(owner, self._hint) for owner in owners),
             bus.on_overflow(self._doubt),
         )
-        self._hinted = True  # something may have come before we watched
+        self._hinted = True  # something may have come before we listened
 
     def _stop_watching(self) -> None:
         for unwatch in self._unwatch:
             unwatch()
         self._unwatch = ()
+        self._owners = frozenset()
         self._hinted = False
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
 
     def _hint(self, changed: Changed) -> None:
-        """The account changed; perhaps the mailbox that this session has open."""
-        if changed.types & (Type.EMAIL | Type.MAILBOX):
+        """The account changed; perhaps a mailbox of which this session has to tell."""
+        if not changed.types & (Type.EMAIL | Type.MAILBOX) or self._later is not None:
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self._next_look:
             self._doubt()
+        else:
+            self._later = loop.call_at(self._next_look, self._look_now)
+
+    def _look_now(self) -> None:
+        self._later = None
+        self._doubt()
 
     def _doubt(self) -> None:
-        """Something may have changed: compare with the store, and idle on."""
+        """Something may have changed: compare with the store, and wait on."""
         self._hinted = True
-        if self._task is None:
+        if self._task is None and self._session.appending is None:
             self._start()
 
     async def _look(self) -> None:
         self._hinted = False
-        session = self._session
+        session, loop = self._session, asyncio.get_running_loop()
+        began = loop.time()
         try:
             if await session.still_welcome():
-                await session.catch_up(expunge=True)
+                await notify.tell_unasked(session)
             else:
                 self._show_out()
         except ConnectionLost:
@@ -463,6 +541,11 @@ class ImapConnection:
         except MailError as error:
             # The next hint or compare looks again.
             _log.warning("cannot look", session=session.id, error=error.detail or str(error))
+        self._follow()
+        if session.watch is not None:
+            now = loop.time()
+            wait = max(WATCH_SECONDS, WATCH_SHARE * (now - began))
+            self._next_look = now + min(wait, COMPARE_SECONDS)
 
     # --- changes of the connection ---------------------------------------------------------------
 
@@ -483,6 +566,18 @@ class ImapConnection:
     def _speaks_utf8(self) -> None:
         """From the next command on names are UTF-8. RFC 9051 §6.3.1, RFC 6855 §3."""
         self._receiver.utf8 = True
+
+    def _compress(self, tag: bytes) -> None:
+        """COMPRESS: its tagged OK is the last that goes uncompressed. RFC 4978 §3."""
+        session = self._session
+        session.compress = None
+        if not self._receiver.empty or self._paused:
+            # What came along was not meant to be inflated, and is not to be guessed at.
+            session.tell(tag, "BAD", "Nothing may follow COMPRESS before its answer")
+            return
+        session.tell(tag, "OK", "Compressed from here on")
+        self._compression = Compression()
+        session.compressed = True
 
     async def _upgrade(self, tag: bytes) -> None:
         """STARTTLS: the tagged OK is written by the upgrade, so that nothing comes between."""
@@ -512,5 +607,6 @@ class ImapConnection:
 
     def _close(self) -> None:
         self._stop_watching()
+        self._flush()
         if self._connection is not None:
             self._connection.close()

@@ -32,8 +32,10 @@ from postroom.mailflow.settings import QuotaSettings, RetentionSettings
 from postroom.net.connection import Peer
 from postroom.protocols.imap.kept import Kept
 from postroom.protocols.imap.pace import Pace
+from postroom.protocols.imap.progress import Progress
 from postroom.protocols.imap.selected import Selected
 from postroom.protocols.imap.view import Of, Range, Ranges, View, Views
+from postroom.protocols.imap.watching import Watch
 from postroom.store.sql import Tx
 from postroom.wire.imap import (
     Command,
@@ -128,8 +130,12 @@ class Session:
         self.uidonly = False  # message numbers are not spoken of: RFC 9586 §3
         self.client: str = ""  # what ID said, for the log
         self.idling: bytes | None = None  # the tag of an IDLE under way
+        self.watch: Watch | None = None  # what NOTIFY asked for: RFC 5465
         self.sasl: tuple[bytes, Conversation] | None = None  # an AUTHENTICATE and its tag
         self.starttls: bytes | None = None  # its tag: upgrade next
+        self.compress: bytes | None = None  # its tag: compress next
+        self.compressed = False  # RFC 4978
+        self.progress = Progress(shared.clock)  # of the command under way
         self.appending: Appending | None = None  # an APPEND whose messages stream in
         self.looked: int | None = None  # modseq of the open mailbox when the command began
         self.may_expunge = True  # of the command under way: RFC 3501 §7.4.1
@@ -166,6 +172,11 @@ class Session:
         if highest and self.condstore and self.selected is not None:
             code = b"HIGHESTMODSEQ %d" % self.selected.view.stamp
         self.tell(command.tag, "OK", text, code)
+
+    def come_so_far(self, done: int, goal: int) -> None:
+        """Of a command that may take long, where an untagged response may stand: RFC 9585."""
+        if told := self.progress.due(done, goal):
+            self.write(told)
 
     def name(self, path: str) -> bytes:
         """A mailbox name as this client reads it. RFC 3501 §5.1.3, RFC 9051 §5.1."""
@@ -244,20 +255,35 @@ class Session:
         selected = self.selected
         if selected is None or (not look and self.up_to_date):
             return
+        changes = await self._news(selected)
+        if changes is None or (changes.vanished and not expunge):
+            return
+        await self._apply(selected, changes)
+
+    async def catch_up_partly(self, *, expunge: bool, flags: bool) -> None:
+        """`catch_up` between commands, where a client may have asked for less than everything:
+        the next command tells the rest. RFC 5465 §5, §6.2."""
+        selected = self.selected
+        changes = await self._news(selected) if selected is not None else None
+        if selected is None or changes is None:
+            return
+        if flags and (expunge or not changes.vanished):
+            await self._apply(selected, changes)
+        else:
+            await self._apply_part(selected, changes, expunge=expunge)
+
+    async def _news(self, selected: Selected) -> Changes | None:
+        """What happened since the view was taken; None if there is nothing to tell."""
         if not selected.rights & Right.READ:
-            return  # it was taken away: nothing of the mailbox is told any more
+            return None  # it was taken away: nothing of the mailbox is told any more
         mail = self.shared.house.mail
         try:
             changes, registry = await mail.read(self._changes, selected)
         except NotFound:
             self._mailbox_gone()
-            return
+            return None
         self.announce(selected, registry)
-        if changes.mailbox.modseq == selected.view.stamp:
-            return
-        if changes.vanished and not expunge:
-            return
-        await self._apply(selected, changes)
+        return changes if changes.mailbox.modseq != selected.view.stamp else None
 
     def announce(self, selected: Selected, registry: Registry) -> None:
         """Tell keywords that are new to the account. RFC 3501 §7.2.6."""
@@ -290,7 +316,7 @@ class Session:
     async def _apply(self, selected: Selected, changes: Changes) -> None:
         old, highest = selected.view, selected.mailbox.uidnext
         added = [uid for uid, _, _ in changes.flags if uid >= highest]
-        gone = [number for uid in changes.vanished if (number := old.number(uid))]
+        gone = [uid for uid in changes.vanished if old.number(uid)]
         stamp = changes.mailbox.modseq
         known = self.shared.views.get(self.viewed)
         if known is None or known.stamp != stamp:
@@ -301,19 +327,10 @@ class Session:
             view = old.changed(added, changes.vanished, stamp, sets)
             known = self.shared.views.keep(self.viewed, view)
         selected.view, selected.mailbox = known, changes.mailbox
+        selected.ahead = False
         own, selected.own = selected.own, set()
-        if self.qresync or self.uidonly:
-            # What came and went between two looks was never counted: RFC 7162 §3.2.10.2.
-            await self.tell_vanished(Ranges([uid for uid in changes.vanished if old.number(uid)]))
-        else:
-            # From the last to the first: each number means what it meant before. RFC 3501 §7.4.1.
-            await self.write_lines([b"* %d EXPUNGE\r\n" % number for number in reversed(gone)])
-        if added:
-            if not self.rev2:  # it knows nothing of \\Recent: RFC 9051 Appendix E
-                await self._claim_recent(selected, added)
-            self.write(b"* %d EXISTS\r\n" % selected.view.size)
-            if not self.rev2:
-                self.write(b"* %d RECENT\r\n" % selected.recent_count())
+        await self._tell_gone(old, gone)
+        await self._tell_added(selected, added)
         await self.write_lines(
             [
                 self.flags_line(selected, uid, bits, modseq)
@@ -321,6 +338,39 @@ class Session:
                 if uid < highest and modseq not in own
             ]
         )
+
+    async def _apply_part(self, selected: Selected, changes: Changes, *, expunge: bool) -> None:
+        """Tell what came and, with `expunge`, what went, but no flags. The view keeps its stamp,
+        since not all up to a later one is told; it is this session's own from here on."""
+        old, highest = selected.view, selected.mailbox.uidnext
+        added = [uid for uid, _, _ in changes.flags if uid >= highest]
+        gone = [uid for uid in changes.vanished if old.number(uid)] if expunge else []
+        selected.mailbox = changes.mailbox
+        if not added and not gone:
+            return
+        selected.view = old.changed(added, gone, old.stamp)
+        selected.ahead = True
+        await self._tell_gone(old, gone)
+        await self._tell_added(selected, added)
+
+    async def _tell_gone(self, old: View, gone: Sequence[int]) -> None:
+        """Of a view, the UIDs that are there no more."""
+        if self.qresync or self.uidonly:
+            # What came and went between two looks was never counted: RFC 7162 §3.2.10.2.
+            await self.tell_vanished(Ranges(gone))
+            return
+        # From the last to the first: each number means what it meant before. RFC 3501 §7.4.1.
+        numbers = [old.number(uid) for uid in reversed(gone)]
+        await self.write_lines([b"* %d EXPUNGE\r\n" % number for number in numbers])
+
+    async def _tell_added(self, selected: Selected, added: Sequence[int]) -> None:
+        if not added:
+            return
+        if not self.rev2:  # it knows nothing of \\Recent: RFC 9051 Appendix E
+            await self._claim_recent(selected, added)
+        self.write(b"* %d EXISTS\r\n" % selected.view.size)
+        if not self.rev2:
+            self.write(b"* %d RECENT\r\n" % selected.recent_count())
 
     async def write_lines(self, lines: Sequence[bytes]) -> None:
         """Write many responses; the peer's reading sets the pace, and others have their turn."""
@@ -370,7 +420,7 @@ class Session:
         """
         selected = self.open
         known = self.shared.views.get(self.viewed)
-        if known is not None and known.stamp == selected.view.stamp:
+        if known is not None and known.stamp == selected.view.stamp and not selected.ahead:
             selected.view = known  # another session may have read them
         pace = Pace(self.shared.clock)
         while (span := selected.view.unread(first, last)) is not None:
@@ -409,6 +459,35 @@ class Session:
         if self.rev2:
             return b"* %d FETCH (UID %d FLAGS %b)\r\n" % (number, uid, shown)  # RFC 9051 §7.5.2
         return b"* %d FETCH (FLAGS %b)\r\n" % (number, shown)
+
+    # --- telling unasked -------------------------------------------------------------------------
+
+    def followed(self) -> frozenset[int]:
+        """The accounts whose changes this session has to tell of without being asked, in IDLE
+        (RFC 2177) or between commands (RFC 5465); none: it tells at its commands alone."""
+        if self.watch is None and self.idling is None:
+            return frozenset()
+        owners: set[int] = set()
+        if self.watch is not None:
+            if self.watch.filters.silent:
+                return frozenset()
+            owners.update(self.watch.owners)
+        owners.add(self.account)
+        if self.selected is not None:
+            owners.add(self.selected.mailbox.account)
+        return frozenset(owners)
+
+    async def tell_of_open(self) -> None:
+        """What there is to tell of the open mailbox without being asked."""
+        if self.watch is None:
+            if self.idling is not None:
+                await self.catch_up(expunge=True)
+            return
+        asked = self.watch.filters.opened
+        if asked.messages:
+            # IDLE is a command during which removals may be told: RFC 5465 §4.
+            expunge = not asked.delayed or self.idling is not None
+            await self.catch_up_partly(expunge=expunge, flags=asked.flags)
 
     # --- choosing messages -----------------------------------------------------------------------
 
@@ -457,6 +536,7 @@ class Session:
         self.utf8_accept = False
         self.uidonly = False
         self.client = ""
+        self.watch = None
         self.bad = 0
         self.signed_out()
 

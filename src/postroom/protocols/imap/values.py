@@ -54,11 +54,14 @@ async def values_of(
     return found
 
 
-async def parsed_again(session: Session, uids: Sequence[int]) -> dict[int, tuple[Brief, Parsed]]:
-    """Messages whose parse is missing, parsed again and kept, by UID; what cannot be read is
-    logged and passed over."""
+async def parsed_again(
+    session: Session, uids: Sequence[int], box: int | None = None
+) -> dict[int, tuple[Brief, Parsed]]:
+    """Messages whose parse is missing, of the open mailbox or another one, parsed again and kept,
+    by UID; what cannot be read is logged and passed over."""
     house, found = session.shared.house, {}
-    for row in await house.mail.read(reading.brief, session.open.mailbox.id, Pick.of(uids)):
+    box = session.open.mailbox.id if box is None else box
+    for row in await house.mail.read(reading.brief, box, Pick.of(uids)):
         name = external(BLOB, row.blob)
         try:
             raw = await house.mail.read_much(house.blobs.read, row.blob)

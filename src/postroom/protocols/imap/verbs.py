@@ -9,9 +9,13 @@ from postroom.protocols.imap.commands import (
     acl,
     anytime,
     append,
+    compress,
     copy,
     fetch,
     mailboxes,
+    metadata,
+    multisearch,
+    notify,
     quota,
     replace,
     search,
@@ -20,6 +24,7 @@ from postroom.protocols.imap.commands import (
     sort,
     store,
     thread,
+    urlauth,
 )
 from postroom.protocols.imap.session import State, Verb
 
@@ -42,6 +47,7 @@ VERBS: Final = {
     b"LOGIN": Verb(signin.login, STRANGER),
     # authenticated: RFC 3501 §6.3
     b"ENABLE": Verb(signin.enable, SIGNED_IN),  # RFC 5161
+    b"COMPRESS": Verb(compress.compress, SIGNED_IN),  # RFC 4978
     b"UNAUTHENTICATE": Verb(signin.unauthenticate, SIGNED_IN),  # RFC 8437
     b"SELECT": Verb(selecting.select, SIGNED_IN),
     b"EXAMINE": Verb(selecting.examine, SIGNED_IN),
@@ -61,8 +67,15 @@ VERBS: Final = {
     b"MYRIGHTS": Verb(acl.myrights, SIGNED_IN),
     b"GETQUOTA": Verb(quota.getquota, SIGNED_IN),  # RFC 9208
     b"GETQUOTAROOT": Verb(quota.getquotaroot, SIGNED_IN),
+    b"GETMETADATA": Verb(metadata.getmetadata, SIGNED_IN),  # RFC 5464
+    b"SETMETADATA": Verb(metadata.setmetadata, SIGNED_IN),
     b"APPEND": Verb(append.append, SIGNED_IN),
     b"IDLE": Verb(anytime.idle, SIGNED_IN),  # RFC 2177
+    b"NOTIFY": Verb(notify.notify, SIGNED_IN),  # RFC 5465
+    b"ESEARCH": Verb(multisearch.esearch, SIGNED_IN),  # RFC 7377
+    b"GENURLAUTH": Verb(urlauth.genurlauth, SIGNED_IN),  # RFC 4467
+    b"RESETKEY": Verb(urlauth.resetkey, SIGNED_IN),
+    b"URLFETCH": Verb(urlauth.urlfetch, SIGNED_IN),
     # selected: RFC 3501 §6.4; what each needs in that mailbox: RFC 4314 §4
     b"CHECK": Verb(anytime.noop, SELECTED, needs=NONE),
     b"CLOSE": Verb(selecting.close, SELECTED, needs=NONE),

@@ -211,6 +211,12 @@ class Cursor:
             raise BadSyntax("A string or NIL is missing")
         return None
 
+    def nstring8(self) -> bytes | None:
+        """A string, a literal8, or None for NIL. RFC 5464 §5, `value`."""
+        if self._before_literal() and self._pieces[self._taken].binary:
+            return self.literal8()
+        return self.nstring()
+
     def literal8(self) -> bytes:
         """`~{n}` and its octets, NUL among them. RFC 3516 §7."""
         literal, binary = self._literal()

@@ -79,6 +79,7 @@ class BadLine:
     sentence: str
     fatal: bool = False
     too_big: bool = False
+    name: bytes = b""  # of the command whose literal is too big
 
 
 Event: TypeAlias = (

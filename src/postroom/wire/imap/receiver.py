@@ -381,8 +381,9 @@ class Receiver:
         tag = self._tag
         if not announce.sync and announce.size > self.limits.discard:
             return self._die(BadLine(tag, "The literal is too large", fatal=True, too_big=True))
+        name = self._name
         self._refuse(announce)
-        return BadLine(tag, "The literal is too large", too_big=True)
+        return BadLine(tag, "The literal is too large", too_big=True, name=name)
 
     def _ask(self) -> _Outcome:
         announce = self._pending

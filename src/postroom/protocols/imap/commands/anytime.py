@@ -28,6 +28,7 @@ def offered(session: Session) -> bytes:
         mechanisms,
         signed_in=session.identity is not None,
         starttls=session.shared.tls is not None,
+        compressed=session.compressed,
     )
 
 

@@ -2,6 +2,7 @@
 
 RFC 3501 §6.3.11; several messages: RFC 3502; APPENDUID: RFC 4315 §3. REPLACE streams in the same
 way, and its unit also takes the old message away: RFC 8508. A literal8 may hold NUL: RFC 3516 §4.4.
+CATENATE puts a message together of texts that stream in and of what URLs name: RFC 4469.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from postroom.core.errors import (
     NotAllowed,
     NotFound,
     OverQuota,
+    TooLarge,
 )
 from postroom.domain.mailboxes import flags, messages, reading, rights
 from postroom.domain.mailboxes.change import begin_all
@@ -31,21 +33,27 @@ from postroom.formats.parsed import Parsed, parse
 from postroom.formats.recode import binary_to_eight_bit
 from postroom.mailflow.binary import CannotConvert
 from postroom.protocols.imap.commands.copy import NoTarget
+from postroom.protocols.imap.pace import Pace
 from postroom.protocols.imap.replies import code_of
 from postroom.protocols.imap.selected import may_change
 from postroom.protocols.imap.session import Session
+from postroom.protocols.imap.urls import BadUrl, Urls
 from postroom.store.blobs import ROW_LIMIT, Form, NewBlob, Spool
 from postroom.store.sql import Tx
 from postroom.store.units import UNIT_ROWS
 from postroom.wire.imap import (
+    SIGNED_IN,
+    URL_LONGEST,
     AppendMessage,
     BadSyntax,
     Command,
     Cursor,
     NeedLiteral,
+    Then,
     compress,
     parse_append,
     parse_append_more,
+    parse_parts,
 )
 
 LIGHT: Final = 20
@@ -53,6 +61,9 @@ LIGHT: Final = 20
 
 MOST: Final = UNIT_ROWS // 8
 """Messages of one command: each is some eight rows, and all go into one unit."""
+
+MOST_PARTS: Final = 500
+"""Parts of all CATENATEs of one command: each costs a look at a mailbox and a message."""
 
 
 class Gone(NotFound):
@@ -81,7 +92,9 @@ async def append(session: Session, command: Command) -> None:
     except NotFound:
         raise NoTarget from None
     quota = await session.quota(reached.mailbox.account)
-    session.appending = Appending(session, command, reached, said, quota)
+    appending = Appending(session, command, reached, said, quota)
+    session.appending = appending
+    await appending.start(command.args)
 
 
 def understood(session: Session, said: AppendMessage) -> AppendMessage:
@@ -132,16 +145,22 @@ class Appending:
         "_binary",
         "_box",
         "_command",
+        "_copied",
         "_ends",
         "_failure",
         "_made",
         "_octets",
         "_old",
+        "_parts",
         "_quota",
+        "_raw",
         "_rights",
         "_said",
         "_session",
         "_spool",
+        "_then",
+        "_url",
+        "_urls",
         "tag",
     )
 
@@ -166,7 +185,13 @@ class Appending:
         self._octets = 0  # of those that are made
         self._spool: Spool | None = None
         self._ends = LineEnds()
-        self._binary = False  # it comes as a literal8
+        self._binary = False  # something of it came as a literal8
+        self._raw = False  # so does what comes now
+        self._then: Then | None = None  # inside a CATENATE: what the next literal is
+        self._url = bytearray()  # a URL that comes as a literal
+        self._urls = Urls(session)
+        self._parts = 0  # of all CATENATEs so far
+        self._copied = 0  # octets that URLs named
         self._failure: MailError | None = None
 
     async def literal(self, need: NeedLiteral) -> bool:
@@ -180,55 +205,93 @@ class Appending:
         except MailError as error:
             self._session.tell(self.tag, "NO", str(error), code_of(error))
             return False
-        self._spool = self._session.shared.house.blobs.spool()
-        self._ends = LineEnds()
-        self._binary = need.binary
+        if self._then is Then.URL:
+            self._url.clear()
+            return True
+        if self._spool is None:
+            self._begin()
+        elif need.binary:
+            self._write(self._ends.flush())
+        self._raw = need.binary
+        self._binary = self._binary or need.binary
         return True
 
     async def _check(self, need: NeedLiteral) -> None:
-        """Whether a message of this size may come; the unit checks the quota again."""
-        if self._said.utf8 and not need.binary:
+        """Whether this literal may come."""
+        if self._then is Then.URL:
+            if need.binary or need.size > URL_LONGEST:
+                raise BadSyntax("This cannot be a URL")
+            return
+        if (self._said.utf8 or self._then is Then.UTF8) and not need.binary:
             raise BadSyntax("UTF8 takes a binary literal")  # RFC 6855 §4
-        if not need.size:
+        if not need.size and self._then is None:
             # Also how a client takes back an APPEND of several: RFC 3502 §6.3.11.
             raise NotAllowed("A message may not be empty; nothing was appended")
+        await self._check_room(need.size)
+
+    async def _check_room(self, size: int) -> None:
+        """Whether so many octets more of the message may come; the unit checks the quota again."""
         if len(self._made) >= MOST:
             raise LimitReached("These are too many messages for one APPEND")
+        if self._spool is not None:
+            size += self._spool.size
+        if size > SIGNED_IN.append:
+            raise TooLarge
         mail, quota = self._session.shared.house.mail, self._quota
         octets, count = await mail.read(reading.usage, self._box.account)
         if self._old is not None and self._old.box.account == self._box.account:
             octets, count = octets - self._old.octets, count - 1  # its room is free by then
-        if quota.octets and octets + self._octets + need.size > quota.octets:
+        if quota.octets and octets + self._octets + size > quota.octets:
             raise OverQuota
         if quota.messages and count + len(self._made) >= quota.messages:
             raise OverQuota
 
+    def _begin(self) -> None:
+        """A message begins."""
+        self._spool = self._session.shared.house.blobs.spool()
+        self._ends = LineEnds()
+        self._raw = self._binary = False
+
+    def _write(self, octets: bytes) -> None:
+        """Octets of the message; raises StoreFull, StoreFailed."""
+        if self._spool is not None:
+            self._spool.write(octets)
+
     def chunk(self, data: memoryview) -> None:
-        """Some octets of the message."""
-        spool = self._spool
-        if spool is None:
+        """Some octets of the message, or of a URL."""
+        if self._spool is None:
             return  # it failed: what still comes is dropped
         octets = bytes(data)
+        if self._then is Then.URL:
+            self._url += octets
+            return
         try:
-            if self._binary:
-                spool.write(octets)  # what they are is seen at the end
+            if self._raw:
+                self._write(octets)  # what they are is seen at the end
                 return
             if b"\0" in octets:
                 raise Malformed("A message may not hold NUL")  # RFC 3501 §9: CHAR8
-            spool.write(self._ends.feed(octets))
+            self._write(self._ends.feed(octets))
         except MailError as error:
             self._failure = error
             self._drop()
 
     async def literal_end(self) -> None:
-        """The message is whole: parse it and make it durable. Raises what failed."""
-        spool, self._spool = self._spool, None
-        if spool is None:
+        """The message is whole, or a part of it. Raises what failed."""
+        if self._spool is None:
             raise self._failure or Malformed("No message was announced")
+        if self._then is Then.URL:
+            await self._copy(bytes(self._url))
+        elif self._then is None:
+            await self._whole(self._spool)
+
+    async def _whole(self, spool: Spool) -> None:
+        """The message is whole: parse it and make it durable."""
+        self._spool = None
         try:
+            spool.write(self._ends.flush())
             if self._binary:
                 spool = await self._lines(spool)
-            spool.write(self._ends.flush())
             parsed = await _parsed(spool)
             (blob,) = (await self._session.shared.house.blobs.finish(spool, [Form()])).stored
         finally:
@@ -249,6 +312,41 @@ class Appending:
         self._made.append((blob, message))
         self._octets += blob.size
 
+    async def _catenate(self, args: Cursor) -> None:
+        """The parts of a message up to the next literal, or to its end. RFC 4469 §3."""
+        if self._spool is None:
+            self._begin()
+        parts = parse_parts(args, self._then)
+        self._parts += len(parts.urls) + (parts.then is not Then.END)
+        if self._parts > MOST_PARTS:
+            raise LimitReached("These are too many parts for one command")
+        if parts.then is Then.UTF8 and not self._session.utf8_accept:
+            raise BadSyntax("UTF8 needs UTF8=ACCEPT, which was not enabled")  # RFC 6855 §4
+        pace = Pace(self._session.shared.clock)
+        for url in parts.urls:
+            await self._copy(url)
+            if pace.over:
+                await pace.rest()
+        self._then = parts.then
+        if parts.then is not Then.END:
+            return
+        self._then = None
+        if self._spool is None or not self._spool.size:
+            raise NotAllowed("A message may not be empty; nothing was appended")
+        await self._whole(self._spool)
+
+    async def _copy(self, url: bytes) -> None:
+        """What a URL names becomes a part of the message, a slice at a time."""
+        found = await self._urls.find(url)
+        self._copied += found.length
+        if self._copied > SIGNED_IN.append:
+            raise TooLarge  # one short line, over and over, would fill the disk
+        await self._check_room(found.length)
+        async for octets in self._urls.read(url, found):
+            if b"\0" in octets and not self._binary:
+                raise BadUrl(url)  # of what came here before NUL was refused
+            self._write(self._ends.feed(octets))
+
     async def _lines(self, spool: Spool) -> Spool:
         """What came as a literal8 as lines: a spool that takes the place of this one."""
         content, made = await asyncio.to_thread(_content_as_lines, spool)
@@ -263,14 +361,34 @@ class Appending:
         spool.drop()
         return fresh
 
+    async def start(self, args: Cursor) -> None:
+        """What follows the first message's flags and date, before any literal."""
+        if self._said.catenate:
+            await self._catenate(args)
+            await self._go_on(args)
+
     async def part(self, args: Cursor, more: bool) -> None:
+        """What follows a literal."""
+        if self._then is not None:
+            await self._catenate(args)
+        await self._go_on(args)
+
+    async def _go_on(self, args: Cursor) -> None:
         """What follows a message: what is said of the next one, or the end of the command."""
-        said = parse_append_more(args, self._said)
-        if said is not None:
+        while self._then is None:
+            said = parse_append_more(args, self._said)
+            if said is None:
+                await self._commit()
+                return
             if self._old is not None:
                 raise BadSyntax("REPLACE takes one message")  # RFC 8508 §5: no MULTIAPPEND
             self._said = understood(self._session, said)
-            return
+            if not said.catenate:
+                return
+            await self._catenate(args)
+
+    async def _commit(self) -> None:
+        """All messages go into the mailbox, by one unit."""
         session = self._session
         house = session.shared.house
         try:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import array
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from postroom.core.clock import Instant
-from postroom.core.errors import MailError, NotAllowed, NotFound
+from postroom.core.errors import ConnectionLost, MailError, NotAllowed, NotFound
 from postroom.domain.mailboxes import crossing, flags, messages, reading, rights
 from postroom.domain.mailboxes.change import begin
 from postroom.domain.mailboxes.folders import Mailbox
@@ -44,14 +45,33 @@ async def copy(session: Session, command: Command) -> None:
     asked = parse_copy(command.args)
     target = await _target(session, asked.mailbox)
     ranges = session.ranges(asked.messages, uid=uid)
+    lost = asyncio.Event()
+    # A task of its own: a client that goes away cancels the command while a piece is written, and
+    # what was placed has to go again all the same.
+    work = asyncio.create_task(_all_or_none(session, target, ranges, lost))
+    try:
+        done = await asyncio.shield(work)
+    except asyncio.CancelledError:
+        lost.set()
+        await asyncio.gather(work, return_exceptions=True)
+        raise
+    await session.finish(command, "Copied", _copyuid(done, target))
+
+
+async def _all_or_none(
+    session: Session, target: Reached, ranges: Sequence[Range], lost: asyncio.Event
+) -> list[Copied]:
+    """Every piece, or none if one fails or the client is `lost` before the last."""
     done: list[Copied] = []
     try:
         async for copied in _copies(session, target, ranges, move=False):
-            done.append(copied)  # noqa: PERF401 - a comprehension that fails would forget them
+            done.append(copied)
+            if lost.is_set():
+                raise ConnectionLost
     except MailError:
         await _take_back(session, target.mailbox, done)
         raise
-    await session.finish(command, "Copied", _copyuid(done, target))
+    return done
 
 
 async def _copies(
@@ -61,14 +81,18 @@ async def _copies(
     selected, house = session.open, session.shared.house
     box, target = selected.mailbox, to.mailbox
     quota = await session.quota(target.account)
-    if target.account != box.account:
-        for _, pick in picks(selected.view, ranges, crossing.MOST):
-            yield await carry(session, to, pick, quota, move=move)
-        return
-    for _, pick in picks(selected.view, ranges, PIECE):
-        write = house.mail.write if pick.few else house.mail.write_much
-        now = house.clock.now()
-        yield await write(_within, box, to, pick, quota, now, session.actor, move=move)
+    done, goal = 0, sum(hi - lo + 1 for lo, hi in ranges)
+    crosses = target.account != box.account
+    for _, pick in picks(selected.view, ranges, crossing.MOST if crosses else PIECE):
+        if crosses:
+            copied = await carry(session, to, pick, quota, move=move)
+        else:
+            write = house.mail.write if pick.few else house.mail.write_much
+            now = house.clock.now()
+            copied = await write(_within, box, to, pick, quota, now, session.actor, move=move)
+        done += len(copied.source)
+        session.come_so_far(done, goal)
+        yield copied
 
 
 def _within(
@@ -173,10 +197,13 @@ async def expunge_deleted(session: Session, only: set[int] | None = None) -> boo
     retention = await session.retention(box.account)
     flagged = await house.mail.read(messages.flagged_deleted, box.id, messages.ALL)
     chosen = flagged if only is None else [uid for uid in flagged if uid in only]
+    done = 0
     for piece in messages.pieces(chosen, PIECE):
         now = house.clock.now()
         write = house.mail.write if len(piece) <= messages.FEW else house.mail.write_much
         await write(_still_deleted, box, piece, now, session.actor, retention)
+        done += len(piece)
+        session.come_so_far(done, len(chosen))
     return bool(chosen)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -47,6 +48,7 @@ from postroom.wire.imap import (
     BadSyntax,
     Command,
     FetchAttribute,
+    FetchItem,
     Partial,
     parse_fetch,
     parse_uid_fetch,
@@ -111,6 +113,22 @@ async def fetch(session: Session, command: Command) -> None:
         return
     short = len(ranges) == 1 and ranges[0][1] - ranges[0][0] < PIECE and not rendering.changed
     await session.finish(command, "Fetched", look=not short)
+
+
+async def fetch_new(session: Session, items: tuple[FetchItem, ...], first: int, last: int) -> None:
+    """Fetch messages for a client that asked to have new ones fetched, from UID `first` to `last`:
+    always with their UIDs, and none is \\Seen by it. RFC 5465 §5.2.
+
+    What cannot be read is not told: the client knows of the message, and may ask for it itself.
+    """
+    made = planned(items, uid=True, modseq=False, by_uid=session.uidonly)
+    plan = replace(made, bodies=tuple(body._replace(marks=False) for body in made.bodies))
+    if FetchAttribute.MODSEQ in plan.asked:
+        session.condstore = True
+    rendering = Rendering(session, plan, -1)
+    await _from_store(session, rendering, session.open.view.by_uid([(first, last)]))
+    if rendering.failure is not None:
+        _log.warning("new messages not read", session=session.id, error=str(rendering.failure))
 
 
 def _page(ranges: Sequence[Range], partial: Partial) -> list[Range]:

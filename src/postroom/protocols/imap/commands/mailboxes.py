@@ -8,7 +8,8 @@ from typing import Final, NamedTuple
 from postroom.core.clock import Instant
 from postroom.core.errors import Malformed, NotAllowed
 from postroom.core.ids import MAILBOX, external
-from postroom.domain.mailboxes import folders, messages, reading, sharing
+from postroom.domain.mailboxes import annotating, folders, messages, reading, sharing
+from postroom.domain.mailboxes.annotating import Noted
 from postroom.domain.mailboxes.folders import INBOX, SEPARATOR, Mailbox
 from postroom.domain.mailboxes.messages import Pick
 from postroom.domain.mailboxes.rights import Right
@@ -16,6 +17,7 @@ from postroom.domain.mailboxes.sharing import Sight
 from postroom.protocols.imap import listing
 from postroom.protocols.imap.announcing import announce, announce_gone, announce_written
 from postroom.protocols.imap.commands.acl import myrights_line
+from postroom.protocols.imap.commands.metadata import metadata_line
 from postroom.protocols.imap.listing import Listed, Named, Pattern
 from postroom.protocols.imap.pace import Pace
 from postroom.protocols.imap.session import Session
@@ -44,6 +46,7 @@ _USES: Final = frozenset({"\\archive", "\\drafts", "\\important", "\\junk", "\\s
 _SEPARATOR: Final = b'"/"'
 _WALKED: Final = 10_000  # messages that may be looked at on the loop
 _COUNTS: Final = 200  # mailboxes whose new messages are counted in one read
+_NOTED: Final = 32  # mailboxes whose annotations are held at once: values may be large
 
 
 class BadName(NotAllowed):
@@ -170,8 +173,9 @@ async def _subscribe(session: Session, path: str, *, wanted: bool) -> None:
 
 
 async def list_(session: Session, command: Command) -> None:
-    """RFC 3501 §6.3.8, RFC 5258, RFC 6154 §5, RFC 5819."""
+    """RFC 3501 §6.3.8, RFC 5258, RFC 6154 §5, RFC 5819, RFC 9590."""
     asked = parse_list(command.args)
+    entries = annotating.names(asked.metadata)
     _check(session, asked.status)
     if asked.patterns == ("",) and not asked.extended:
         session.write(untagged(b"LIST (\\Noselect)", _SEPARATOR, b'""'))
@@ -184,6 +188,7 @@ async def list_(session: Session, command: Command) -> None:
     told_of = [box for box in boxes if sight.rights_in(box) & Right.READ]  # RFC 5819 §2
     counted = await _counted(session, told_of, asked.status)
     tells = {box.id for box in told_of} if asked.status else set()
+    noted: dict[int, Noted] = {}
 
     def lines(each: Listed) -> bytes:
         told, named = _list_line(session, b"LIST", each), each.named
@@ -192,10 +197,29 @@ async def list_(session: Session, command: Command) -> None:
             told += myrights_line(session, named.path, held)  # RFC 8440 §3
         if named.mailbox.id in tells:
             told += _status_line(session, named.path, named.mailbox, asked.status, counted)
+        if named.mailbox.id in noted:
+            told += metadata_line(session, named.path, noted[named.mailbox.id])  # RFC 9590 §3
         return told
 
-    await _write(session, found, lines)
+    size = _NOTED if entries else max(1, len(found))
+    for n in range(0, len(found), size):
+        piece = found[n : n + size]
+        if entries:
+            noted = await _noted(session, sight, piece, entries)
+        await _write(session, piece, lines)
+        await session.output.drain()
     await session.finish(command, "Listed")
+
+
+async def _noted(
+    session: Session, sight: Sight, found: Sequence[Listed], entries: Sequence[str]
+) -> dict[int, Noted]:
+    """Annotations, of those mailboxes that are there and where they may be read."""
+    boxes = [each.named.mailbox for each in found]
+    readable = [box for box in boxes if annotating.may_read(sight.rights_in(box))]
+    return await session.shared.house.mail.read(
+        annotating.of_mailboxes, session.account, readable, entries
+    )
 
 
 async def lsub(session: Session, command: Command) -> None:

@@ -37,4 +37,6 @@ async def replace(session: Session, command: Command) -> None:
     retention = await session.retention(box.account)
     old = Replaced(box, one, there[0].size, retention, session.actor)
     quota = await session.quota(reached.mailbox.account)
-    session.appending = Appending(session, command, reached, said, quota, old)
+    appending = Appending(session, command, reached, said, quota, old)
+    session.appending = appending
+    await appending.start(command.args)

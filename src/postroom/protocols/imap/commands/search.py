@@ -24,6 +24,7 @@ from postroom.formats.folding import fold
 from postroom.formats.headers import HEADER_MAX
 from postroom.formats.parsed import MAKER_VERSION
 from postroom.protocols.imap.kept import SUBJECTS, Subjects
+from postroom.protocols.imap.narrowing import narrowed
 from postroom.protocols.imap.pace import Pace
 from postroom.protocols.imap.searching import (
     About,
@@ -33,9 +34,10 @@ from postroom.protocols.imap.searching import (
     question,
     sift,
 )
+from postroom.protocols.imap.selected import Selected
 from postroom.protocols.imap.session import Session, State, picks
 from postroom.protocols.imap.text import HeaderText, look
-from postroom.protocols.imap.view import Range, Ranges
+from postroom.protocols.imap.view import Range, Ranges, View
 from postroom.store.blobs import Blobs
 from postroom.store.sql import Tx
 from postroom.wire.imap import (
@@ -48,6 +50,7 @@ from postroom.wire.imap import (
     SearchKey,
     SearchReturn,
     SequenceIn,
+    UidIn,
     compress,
     parse_search,
     quoted_or_literal,
@@ -79,7 +82,7 @@ async def search(session: Session, command: Command) -> None:
     heed_numbers(session, wanted.key, uid=uid)
     saves = wanted.returns is not None and SearchReturn.SAVE in wanted.returns
     with saving(session, saves):
-        enough = _enough(wanted.returns, wanted.partial)
+        enough = enough_for(wanted.returns, wanted.partial)
         hits = await find(session, wanted.key, uid=uid or saves, enough=enough)
     if saves and wanted.returns is not None:
         save(session, hits.numbers, wanted.returns, wanted.partial)
@@ -88,26 +91,29 @@ async def search(session: Session, command: Command) -> None:
     if wanted.returns is None:
         await tell(session, b"SEARCH", hits)
     elif wanted.returns != _SAVE or wanted.partial:  # RFC 5182 §2.1: SAVE alone tells nothing
-        told = await _extended(command.tag, hits, wanted.returns, wanted.partial, uid=uid)
+        told = await extended(command.tag, hits, wanted.returns, wanted.partial, uid=uid)
         session.write(told)
     await session.finish(command, "Searched")
 
 
 def heed_numbers(session: Session, key: SearchKey, *, uid: bool) -> None:
     """What message numbers mean for a search, in its question or its answer; raises UidRequired."""
-    numbers = _by_number(key)
+    numbers = by_number(key)
     if numbers or not uid:
         session.need_uids()  # RFC 9586 §3.5, §3.8
     if numbers:
         session.may_expunge = False  # not by UID SEARCH either: RFC 7162 §3.2.10.2
 
 
-def _by_number(key: SearchKey) -> bool:
-    """Whether a search names messages by their numbers, which must keep their meaning."""
+def by_number(key: SearchKey, *, saved: bool = False) -> bool:
+    """Whether a search names messages by their numbers, which must keep their meaning; or those
+    that were `saved`, by `$`."""
     waiting = [key]
     while waiting:
         match waiting.pop():
-            case SequenceIn(messages) if not messages.saved:
+            case SequenceIn(messages) if messages.saved == saved:
+                return True
+            case UidIn(messages) if saved and messages.saved:
                 return True
             case And(keys) | Or(keys):
                 waiting += keys
@@ -118,17 +124,24 @@ def _by_number(key: SearchKey) -> bool:
     return False
 
 
-def _enough(returns: frozenset[SearchReturn] | None, partial: Partial | None) -> int:
+def enough_for(returns: frozenset[SearchReturn] | None, partial: Partial | None) -> int:
     """How many of the first that match answer the question; 0: it takes all."""
     if partial is not None and not partial.from_end and returns is not None:
         return partial.highest if returns <= _MIN | _SAVE else 0
     return 1 if returns == _MIN and partial is None else 0
 
 
-async def find(session: Session, key: SearchKey, *, uid: bool, enough: int = 0) -> Hits:
-    """What matches in the mailbox as the client knows it: everything, or at least the first
-    `enough`."""
-    selected = session.open
+async def find(
+    session: Session,
+    key: SearchKey,
+    *,
+    uid: bool,
+    enough: int = 0,
+    place: Selected | None = None,
+) -> Hits:
+    """What matches in the mailbox as the client knows it, or in another `place` than the one that
+    is open: everything, or at least the first `enough`."""
+    selected = place or session.open
     mail = session.shared.house.mail
     # Other sessions may have set keywords that this one has not been told of.
     registry = await mail.read(bits.registry, selected.mailbox.account)
@@ -138,8 +151,10 @@ async def find(session: Session, key: SearchKey, *, uid: bool, enough: int = 0) 
     if asked.asks_modseq:
         session.condstore = True  # RFC 7162 §3.1: a CONDSTORE enabling command
     if asked.subjects and asked.ranges:
-        asked.ranges = await _with_subjects(session, asked.subjects, asked.ranges)
-    return await _hits(session, asked, uid=uid, enough=enough)
+        asked.ranges = await _with_subjects(session, selected, asked.subjects, asked.ranges)
+    if asked.levels & {Level.HEADER, Level.CONTENT}:
+        asked.ranges = await narrowed(session, selected, key, asked.ranges)
+    return await _hits(session, selected, asked, uid=uid, enough=enough, tells=place is None)
 
 
 # --- the saved result ---------------------------------------------------------------------------
@@ -198,10 +213,10 @@ async def _numbered(session: Session, uids: Sequence[int]) -> list[int]:
 
 
 async def _with_subjects(
-    session: Session, wanted: frozenset[str], ranges: Sequence[Range]
+    session: Session, place: Selected, wanted: frozenset[str], ranges: Sequence[Range]
 ) -> list[Range]:
     """Of some messages, by number, those whose subject may hold all of the folded strings."""
-    view, box, pace = session.open.view, session.open.mailbox.id, Pace(session.shared.clock)
+    view, box, pace = place.view, place.mailbox.id, Pace(session.shared.clock)
     found: list[Range] = []
     for lo, hi in ranges:
         at = lo
@@ -251,28 +266,34 @@ class Hits:
     modseqs: list[int] | None = None
 
 
-async def _hits(session: Session, asked: Question, *, uid: bool, enough: int) -> Hits:
-    """Everything that matches, or at least the first `enough`."""
+async def _hits(
+    session: Session, place: Selected, asked: Question, *, uid: bool, enough: int, tells: bool
+) -> Hits:
+    """Everything that matches, or at least the first `enough`; `tells` who waits how far it is."""
     if not asked.levels:
-        return await _by_view(session, asked, uid=uid)
-    view = session.open.view
+        return await _by_view(session, place.view, asked, uid=uid)
+    view = place.view
     hits = Hits(modseqs=[] if asked.asks_modseq else None)
-    for _, pick in picks(view, asked.ranges, PIECE):
-        for each in await _piece(session, asked, pick):
+    so_far, goal = 0, sum(hi - lo + 1 for lo, hi in asked.ranges)
+    for (first, last), pick in picks(view, asked.ranges, PIECE):
+        for each in await _piece(session, place.mailbox.id, asked, pick):
             placed = each.placed
             hits.numbers.append(placed.uid if uid else view.number(placed.uid))
             if hits.modseqs is not None:
                 hits.modseqs.append(placed.modseq)
         if 0 < enough <= len(hits.numbers) or session.state is State.LOGOUT:
             break
+        so_far += last - first + 1 if pick.uids is None else len(pick.uids)
+        if tells:
+            session.come_so_far(so_far, goal)
         await session.output.drain()  # raises if nobody waits for the answer any more
         await asyncio.sleep(0)
     return hits
 
 
-async def _by_view(session: Session, asked: Question, *, uid: bool) -> Hits:
+async def _by_view(session: Session, view: View, asked: Question, *, uid: bool) -> Hits:
     """The answer where only sets were asked for: nothing is read."""
-    view, pace, hits = session.open.view, Pace(session.shared.clock), Hits()
+    pace, hits = Pace(session.shared.clock), Hits()
     for lo, hi in asked.ranges:
         for start in range(lo, hi + 1, NUMBERS):
             stop = min(hi, start + NUMBERS - 1)
@@ -282,9 +303,9 @@ async def _by_view(session: Session, asked: Question, *, uid: bool) -> Hits:
     return hits
 
 
-async def _piece(session: Session, asked: Question, pick: Pick) -> list[Candidate]:
+async def _piece(session: Session, box: int, asked: Question, pick: Pick) -> list[Candidate]:
     """What matches among some messages, each read as far as is needed to decide."""
-    mail, box = session.shared.house.mail, session.open.mailbox.id
+    mail = session.shared.house.mail
     hits: list[Candidate] = []
     if asked.asks_placed or Level.PARSED not in asked.levels:
         rows = await mail.read(reading.brief, box, pick)
@@ -419,17 +440,19 @@ async def tell(session: Session, name: bytes, hits: Hits) -> None:
     session.write(b"".join(held))
 
 
-async def _extended(
+async def extended(
     tag: bytes,
     hits: Hits,
     returns: frozenset[SearchReturn],
     partial: Partial | None,
     *,
     uid: bool,
+    place: bytes = b"",
 ) -> bytes:
+    """`esearch`, in a thread where there is much to write."""
     if len(hits.numbers) <= NUMBERS:
-        return esearch(tag, hits, returns, partial, uid=uid)
-    return await asyncio.to_thread(esearch, tag, hits, returns, partial, uid=uid)
+        return esearch(tag, hits, returns, partial, uid=uid, place=place)
+    return await asyncio.to_thread(esearch, tag, hits, returns, partial, uid=uid, place=place)
 
 
 def esearch(
@@ -440,12 +463,13 @@ def esearch(
     *,
     uid: bool,
     render: Callable[[Sequence[int]], bytes] = compress,
+    place: bytes = b"",
 ) -> bytes:
     """The ESEARCH response to SEARCH or SORT: MIN is the first in the order, ALL is in it, as
     `render` writes it. Without matches only COUNT and PARTIAL are told. RFC 4731 §3.1, RFC 5267
-    §3.1, RFC 9394 §3.1."""
+    §3.1, RFC 9394 §3.1. `place` says which mailbox it is about: RFC 7377 §2.1."""
     numbers, modseqs = hits.numbers, hits.modseqs
-    parts = [b"* ESEARCH (TAG " + quoted_or_literal(tag) + b")"]
+    parts = [b"* ESEARCH (TAG " + quoted_or_literal(tag) + place + b")"]
     if uid:
         parts.append(b"UID")
     if numbers:

@@ -13,6 +13,7 @@ from postroom.domain.mailboxes.folders import Mailbox
 from postroom.domain.mailboxes.rights import Right
 from postroom.protocols.imap.announcing import announce
 from postroom.protocols.imap.commands.copy import expunge_deleted
+from postroom.protocols.imap.commands.urlauth import tell_mechanisms
 from postroom.protocols.imap.resync import resynchronise
 from postroom.protocols.imap.selected import Selected
 from postroom.protocols.imap.session import Session, State
@@ -51,7 +52,7 @@ async def _open(session: Session, command: Command, *, read_only: bool) -> None:
         read = house.mail.read_much
     mailbox, view, registry, first_unseen = await read(_read, found.id, known)
     view = views.keep(viewed, view)
-    selected = Selected(mailbox, view, registry, read_only, reached.rights)
+    selected = Selected(mailbox, view, registry, read_only, reached.rights, path=asked.mailbox)
     floor = await house.state.read(reading.recent_floor, mailbox.id)
     if floor < mailbox.uidnext and not session.rev2:
         selected.recent.append((floor, mailbox.uidnext - 1))
@@ -112,6 +113,7 @@ def _tell(session: Session, selected: Selected, first_unseen: int | None) -> Non
     session.tell(None, "OK", "The highest modseq", b"HIGHESTMODSEQ %d" % max(1, mailbox.modseq))
     name = external(MAILBOX, mailbox.id).encode("ascii")
     session.tell(None, "OK", "The mailbox's id", b"MAILBOXID (" + name + b")")  # RFC 8474 §4.2
+    tell_mechanisms(session)
 
 
 async def close(session: Session, command: Command) -> None:

@@ -13,7 +13,13 @@ from typing import Final
 import structlog
 
 from postroom.access import Attempt, Challenge, Conversation, Identity, SessionFacts
-from postroom.core.errors import AuthUnavailable, EncryptionRequired, Malformed, NotAuthenticated
+from postroom.core.errors import (
+    AuthUnavailable,
+    EncryptionRequired,
+    Malformed,
+    NotAllowed,
+    NotAuthenticated,
+)
 from postroom.protocols.imap.commands.anytime import offered
 from postroom.protocols.imap.session import Session, State
 from postroom.wire.imap import (
@@ -117,6 +123,9 @@ def _welcome(session: Session, tag: bytes, identity: Identity) -> None:
 async def unauthenticate(session: Session, command: Command) -> None:
     """RFC 8437 §2: the next one signs in as if nobody had before; TLS stays as it is."""
     parse_nothing(command.args)
+    if session.compressed:
+        # What the next one says would be squeezed with what this one read: RFC 4978 §6.
+        raise NotAllowed("A compressed connection is not handed on")
     session.sign_out()
     session.tell(command.tag, "OK", "Signed out", b"CAPABILITY " + offered(session))
 

@@ -48,6 +48,7 @@ async def store(session: Session, command: Command) -> None:
     known, alone = selected.view.stamp, True
     foreign: set[int] = set()  # what others changed and this client has not heard of
     sets: dict[int, Sequence[int]] = {}  # what came of it, as long as nobody else does a thing
+    so_far, goal = 0, sum(hi - lo + 1 for lo, hi in ranges)
     for (first, last), pick in picks(selected.view, ranges, PIECE):
         before_it: Known | None = None
         if asked.unchanged_since is None and alone and _together(pick, first, last):
@@ -80,6 +81,8 @@ async def store(session: Session, command: Command) -> None:
         if asked.silent and foreign:
             await _tell_foreign(session, selected, foreign, done)
         failed += done.failed
+        so_far += last - first + 1 if pick.uids is None else len(pick.uids)
+        session.come_so_far(so_far, goal)
     if alone:
         session.caught_up(selected, known, sets)
     code = None

@@ -53,6 +53,14 @@ from postroom.wire.imap.commands.messages import (
     parse_store,
     parse_uid_expunge,
 )
+from postroom.wire.imap.commands.metadata import (
+    GetMetadata,
+    SetMetadata,
+    parse_getmetadata,
+    parse_setmetadata,
+)
+from postroom.wire.imap.commands.multisearch import MultiSearch, parse_esearch
+from postroom.wire.imap.commands.notify import Notify, parse_notify
 from postroom.wire.imap.commands.replace import Replace, parse_replace
 from postroom.wire.imap.commands.search import (
     Search,
@@ -64,23 +72,34 @@ from postroom.wire.imap.commands.search import (
 )
 from postroom.wire.imap.commands.signin import (
     Authenticate,
+    Compress,
     Enable,
     Id,
     Login,
     Nothing,
     parse_authenticate,
+    parse_compress,
     parse_enable,
     parse_id,
     parse_login,
     parse_nothing,
 )
+from postroom.wire.imap.commands.urlauth import (
+    GenUrlAuth,
+    ResetKey,
+    UrlFetch,
+    parse_genurlauth,
+    parse_resetkey,
+    parse_urlfetch,
+)
 from postroom.wire.imap.cursor import Cursor
 
 Arguments: TypeAlias = (
-    Append | Authenticate | Copy | Create | Delete | Enable | Fetch | GetQuota | GetQuotaRoot | Id
-    | List | Login | Lsub | Nothing | OneIdentifier | OneMailbox | Rename | Replace | Search
+    Append | Authenticate | Compress | Copy | Create | Delete | Enable | Fetch | GetQuota
+    | GetQuotaRoot | Id | List | Login | Lsub | Nothing | OneIdentifier | OneMailbox | Rename
+    | Replace | Search | MultiSearch | Notify
     | Select | SetAcl | SetQuota | Sort | Status | Store | Subscribe | Thread | UidExpunge
-    | Unsubscribe
+    | Unsubscribe | GetMetadata | SetMetadata | GenUrlAuth | ResetKey | UrlFetch
 )  # fmt: skip
 
 GRAMMAR: Final[Mapping[bytes, Callable[[Cursor], Arguments]]] = {
@@ -94,6 +113,7 @@ GRAMMAR: Final[Mapping[bytes, Callable[[Cursor], Arguments]]] = {
     b"AUTHENTICATE": parse_authenticate,
     b"LOGIN": parse_login,
     # authenticated: §6.3
+    b"COMPRESS": parse_compress,
     b"ENABLE": parse_enable,
     b"UNAUTHENTICATE": parse_nothing,  # RFC 8437
     b"SELECT": parse_select,
@@ -117,6 +137,13 @@ GRAMMAR: Final[Mapping[bytes, Callable[[Cursor], Arguments]]] = {
     b"GETQUOTA": parse_getquota,  # RFC 9208
     b"GETQUOTAROOT": parse_getquotaroot,
     b"SETQUOTA": parse_setquota,
+    b"GETMETADATA": parse_getmetadata,  # RFC 5464
+    b"SETMETADATA": parse_setmetadata,
+    b"NOTIFY": parse_notify,  # RFC 5465
+    b"ESEARCH": parse_esearch,  # RFC 7377
+    b"GENURLAUTH": parse_genurlauth,  # RFC 4467
+    b"RESETKEY": parse_resetkey,
+    b"URLFETCH": parse_urlfetch,
     # selected: §6.4
     b"CHECK": parse_nothing,  # RFC 3501 §6.4.1
     b"CLOSE": parse_nothing,

@@ -8,7 +8,7 @@ SAVEDATE: RFC 8514.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, TypeAlias
 
@@ -182,6 +182,15 @@ def _items(args: Cursor) -> tuple[FetchItem, ...]:
     return _MACROS.get(word) or (_rest_of_item(args, word),)
 
 
+def parse_fetch_items(args: Cursor) -> tuple[FetchItem, ...]:
+    """`item SP item …)`, behind the parenthesis that opens it: no macro. RFC 5465 §8."""
+    items = [_item(args)]
+    while not args.accept(b")"):
+        args.sp()
+        items.append(_item(args))
+    return tuple(dict.fromkeys(items))
+
+
 def _word(args: Cursor) -> bytes:
     found = args.match(_WORD)
     if found is None:
@@ -228,6 +237,14 @@ def _body(args: Cursor, *, peek: bool) -> FetchBody:
         fields = tuple(args.list(_read_field_name))
     args.expect(b"]")
     return FetchBody(path, section, fields, _partial(args), peek)
+
+
+def parse_section(text: bytes, partial: tuple[int, int] | None = None) -> FetchBody:
+    """A section outside its brackets, as an IMAP URL has it. RFC 5092 §11. Raises BadSyntax."""
+    args = Cursor(b"[%b]" % text)
+    wanted = _body(args, peek=True)
+    args.end()
+    return replace(wanted, partial=partial)
 
 
 def _binary_section(args: Cursor) -> tuple[int, ...]:

@@ -1,8 +1,8 @@
 """Commands about mailboxes: SELECT, CREATE, LIST, STATUS, quotas and their kin.
 
 RFC 9051 §6.3; QRESYNC and CONDSTORE: RFC 7162; CREATE-SPECIAL-USE: RFC 6154 §3;
-LIST-EXTENDED: RFC 5258; LIST-STATUS: RFC 5819; LIST-MYRIGHTS: RFC 8440; QUOTA: RFC 9208;
-OBJECTID: RFC 8474.
+LIST-EXTENDED: RFC 5258; LIST-STATUS: RFC 5819; LIST-MYRIGHTS: RFC 8440; LIST-METADATA: RFC 9590;
+QUOTA: RFC 9208; OBJECTID: RFC 8474.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from postroom.wire.imap.commands.metadata import parse_entries
 from postroom.wire.imap.cursor import BadSyntax, Cursor, unexpected
 from postroom.wire.imap.sequence import SequenceSet
 
@@ -109,6 +110,7 @@ class List:
     returns: frozenset[ListReturn] = frozenset()
     status: tuple[StatusItem, ...] = ()
     extended: bool = False  # any syntax of RFC 5258 was used
+    metadata: tuple[str, ...] = ()  # entries to tell of each: RFC 9590
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +247,7 @@ def parse_list(args: Cursor) -> List:
     select: frozenset[ListSelect] = frozenset()
     returns: frozenset[ListReturn] = frozenset()
     status: tuple[StatusItem, ...] = ()
+    metadata: tuple[str, ...] = ()
     extended = False
     if args.peek() == b"(":
         extended = True
@@ -263,9 +266,9 @@ def parse_list(args: Cursor) -> List:
         patterns = (args.mailbox_pattern(),)
     if args.accept(b" "):
         extended = True
-        returns, status = _list_returns(args)
+        returns, status, metadata = _list_returns(args)
     args.end()
-    return List(reference, patterns, select, returns, status, extended)
+    return List(reference, patterns, select, returns, status, extended, metadata)
 
 
 def _list_select(args: Cursor) -> ListSelect:
@@ -275,27 +278,35 @@ def _list_select(args: Cursor) -> ListSelect:
         raise BadSyntax("This selection option is not known here") from None
 
 
-def _list_returns(args: Cursor) -> tuple[frozenset[ListReturn], tuple[StatusItem, ...]]:
-    """`RETURN (option …)`; STATUS carries its items: RFC 5819 §2."""
+def _list_returns(
+    args: Cursor,
+) -> tuple[frozenset[ListReturn], tuple[StatusItem, ...], tuple[str, ...]]:
+    """`RETURN (option …)`; STATUS carries its items: RFC 5819 §2; METADATA its entries:
+    RFC 9590 §5."""
     if args.keyword() != b"RETURN":
         unexpected("This word")
     args.sp()
     args.expect(b"(")
     returns: set[ListReturn] = set()
     status: tuple[StatusItem, ...] = ()
+    metadata: tuple[str, ...] = ()
     while not args.accept(b")"):
-        if returns or status:
+        if returns or status or metadata:
             args.sp()
         word = args.keyword()
         if word == b"STATUS":
             args.sp()
             status = _status_items(args)
             continue
+        if word == b"METADATA":
+            args.sp()
+            metadata = parse_entries(args)
+            continue
         try:
             returns.add(ListReturn(word.decode("ascii")))
         except ValueError:
             raise BadSyntax("This return option is not known here") from None
-    return frozenset(returns), status
+    return frozenset(returns), status, metadata
 
 
 def parse_lsub(args: Cursor) -> Lsub:

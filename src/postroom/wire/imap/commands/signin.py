@@ -1,4 +1,4 @@
-"""LOGIN, AUTHENTICATE, ENABLE, ID, and the commands that take nothing.
+"""LOGIN, AUTHENTICATE, ENABLE, COMPRESS, ID, and the commands that take nothing.
 
 RFC 9051 §6.1, §6.2, §6.3.1; SASL-IR: RFC 4959; ID: RFC 2971.
 """
@@ -31,6 +31,11 @@ class Login:
 class Authenticate:
     mechanism: str  # upper case
     initial: bytes | None = field(default=None, repr=False)  # decoded; b"" was `=`
+
+
+@dataclass(frozen=True, slots=True)
+class Compress:
+    mechanism: str  # upper case
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,14 @@ def parse_enable(args: Cursor) -> Enable:
     if not names:
         raise BadSyntax("A capability is missing")
     return Enable(tuple(names))
+
+
+def parse_compress(args: Cursor) -> Compress:
+    """RFC 4978 §5."""
+    args.sp()
+    name = args.keyword().decode("ascii")
+    args.end()
+    return Compress(name)
 
 
 def parse_id(args: Cursor) -> Id:

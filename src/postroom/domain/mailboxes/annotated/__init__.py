@@ -1,0 +1,1 @@
+"""What is kept of annotations: tables and settings. `annotating` speaks for them."""

@@ -1,0 +1,216 @@
+"""GENURLAUTH, RESETKEY, URLFETCH. RFC 4467 §7.
+
+Who has such a URL may read what it names, as long as who authorized it may. URLFETCH answers NIL
+whatever is wrong with a URL, and streams what is large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import structlog
+
+from postroom.core.clock import Instant, from_datetime
+from postroom.core.errors import ConnectionLost, Corrupt, MailError, Malformed, NotAllowed, NotFound
+from postroom.domain.mailboxes import rights, sharing, urlkeys
+from postroom.domain.mailboxes.folders import Mailbox
+from postroom.domain.mailboxes.rights import Right
+from postroom.domain.mailboxes.urlkeys import UrlKey
+from postroom.formats.address import parse_mailbox
+from postroom.protocols.imap import authorizing
+from postroom.protocols.imap.fetching import SLICE, Response
+from postroom.protocols.imap.pace import Pace
+from postroom.protocols.imap.session import Session
+from postroom.protocols.imap.urls import BadUrl, Found, Urls
+from postroom.store.sql import Tx
+from postroom.wire.imap import (
+    INTERNAL,
+    BadSyntax,
+    Command,
+    Rump,
+    astring,
+    literal_header,
+    parse_genurlauth,
+    parse_resetkey,
+    parse_rump,
+    parse_urlfetch,
+    untagged,
+    with_token,
+)
+
+FEW: Final = 4
+"""Mailboxes that are looked up on the loop; more are in a thread."""
+
+_CODE: Final = b"URLMECH " + INTERNAL
+
+_log: Final = structlog.get_logger("postroom.imap")
+
+
+class CannotAuthorize(Malformed):
+    """A URL that the user may not authorize, for whatever reason: BAD. RFC 4467 §7."""
+
+    sentence = "This is not a URL that you can authorize here; none was authorized"
+
+
+def tell_mechanisms(session: Session) -> None:
+    """With a mailbox that opens: RFC 4467 §8, URLMECH."""
+    session.tell(None, "OK", "These authorize URLs", _CODE)
+
+
+# --- GENURLAUTH ---------------------------------------------------------------------------------
+
+
+async def genurlauth(session: Session, command: Command) -> None:
+    """All URLs are authorized, or none."""
+    asked = parse_genurlauth(command.args).asked
+    if any(mechanism != INTERNAL for _, mechanism in asked):
+        raise BadSyntax("There is no such mechanism")
+    house = session.shared.house
+    now = house.clock.now()
+    paths = [_path(session, parse_rump(text), now) for text, _ in asked]
+    places = dict.fromkeys(paths)
+    read = house.mail.read if len(places) <= FEW else house.mail.read_much
+    boxes, keys = await read(_with_keys, session.account, places)
+    missing = {path: box for path, box in boxes.items() if box.id not in keys}
+    if missing:
+        made = {
+            path: authorizing.new_key(house.secrets, house.random, session.account, box.id)
+            for path, box in missing.items()
+        }
+        write = house.mail.write if len(made) <= FEW else house.mail.write_much
+        keys |= await write(_keep, session.account, made)
+    sign = {box: authorizing.signer(house.secrets, key) for box, key in keys.items()}
+    told = [
+        astring(with_token(text, sign[boxes[path].id](text)))
+        for (text, _), path in zip(asked, paths, strict=True)
+    ]
+    session.write(untagged(b"GENURLAUTH", *told))
+    await session.finish(command, "URLs authorized")
+
+
+def _path(session: Session, rump: Rump, now: Instant) -> tuple[str, int | None]:
+    """The mailbox of a URL that the user may authorize, and its UIDVALIDITY where that is said;
+    raises CannotAuthorize. RFC 4467 §7."""
+    site, mailbox, user = rump.url.site, rump.url.mailbox, rump.user
+    assert site is not None and site.user is not None and mailbox is not None
+    assert session.identity is not None
+    if not authorizing.is_here(site, session.shared.house.hostname):
+        raise CannotAuthorize
+    if site.user.lower() != str(session.identity.address).lower():
+        raise CannotAuthorize
+    if rump.expire is not None and from_datetime(rump.expire) <= now:
+        raise CannotAuthorize("EXPIRE is in the past; no URL was authorized")
+    if user is not None:
+        # Whether there is such a user nobody is told here.
+        try:
+            parse_mailbox(user)
+        except Malformed:
+            raise CannotAuthorize("The URL is for nobody; none was authorized") from None
+    return mailbox, rump.url.uidvalidity
+
+
+Places = Iterable[tuple[str, int | None]]
+
+
+def _with_keys(
+    tx: Tx, account: int, places: Places
+) -> tuple[dict[tuple[str, int | None], Mailbox], dict[int, UrlKey]]:
+    """The mailboxes, which may be read, and those keys of them that are there. Raises
+    CannotAuthorize."""
+    boxes = {place: _readable(tx, account, *place) for place in places}
+    return boxes, urlkeys.of_mailboxes(tx, account, {box.id for box in boxes.values()})
+
+
+def _keep(tx: Tx, account: int, made: dict[tuple[str, int | None], UrlKey]) -> dict[int, UrlKey]:
+    """Keep first keys; those that are there then, by mailbox."""
+    for place, key in made.items():
+        if _readable(tx, account, *place).id != key.mailbox:
+            raise CannotAuthorize
+    return urlkeys.keep(tx, account, made.values())
+
+
+def _readable(tx: Tx, account: int, path: str, uidvalidity: int | None) -> Mailbox:
+    try:
+        box = sharing.find(tx, account, path, Right.READ)
+    except (NotFound, NotAllowed):
+        raise CannotAuthorize from None
+    if uidvalidity not in (None, box.uidvalidity):
+        raise CannotAuthorize
+    return box
+
+
+# --- RESETKEY -----------------------------------------------------------------------------------
+
+
+async def resetkey(session: Session, command: Command) -> None:
+    """What a key authorized before is worth nothing from now on."""
+    asked = parse_resetkey(command.args)
+    if any(each != INTERNAL for each in asked.mechanisms):
+        raise BadSyntax("There is no such mechanism")
+    house = session.shared.house
+    if asked.mailbox is None:
+        await house.mail.write(urlkeys.forget, session.account)
+        await session.finish(command, "All keys are gone")
+        return
+    box = await session.find(asked.mailbox, Right.READ)
+    key = authorizing.new_key(house.secrets, house.random, session.account, box.id)
+    await house.mail.write(_replace, session.account, asked.mailbox, key)
+    await session.finish(command, "There is another key", _CODE)
+
+
+def _replace(tx: Tx, account: int, path: str, key: UrlKey) -> None:
+    reached = sharing.reach(tx, account, path)
+    rights.check(reached.rights, Right.READ)
+    if reached.mailbox.id != key.mailbox:
+        raise NotFound("No such mailbox")
+    urlkeys.replace(tx, key)
+
+
+# --- URLFETCH -----------------------------------------------------------------------------------
+
+
+async def urlfetch(session: Session, command: Command) -> None:
+    """One response for each URL, in the order that they were asked for."""
+    urls, pace = Urls(session), Pace(session.shared.clock)
+    for text in parse_urlfetch(command.args).urls:
+        try:
+            found = await urls.find_authorized(text)
+        except BadUrl:
+            _tell_nothing(session, text)
+        except Corrupt as error:
+            _log.error("content of a URL not readable", session=session.id, reason=error.detail)
+            _tell_nothing(session, text)
+        else:
+            await _stream(session, urls, text, found)
+        await session.output.drain()
+        if pace.over:
+            await pace.rest()
+    await session.finish(command, "URLs fetched")
+
+
+def _tell_nothing(session: Session, text: bytes) -> None:
+    session.write(untagged(b"URLFETCH", astring(text), b"NIL"))
+
+
+async def _stream(session: Session, urls: Urls, text: bytes, found: Found) -> None:
+    """A literal, a slice at a time; NIL if its first octets cannot be read. Later nothing could
+    stand in the place of the rest: the connection ends."""
+    response = Response(session.output)
+    response.add(b"* URLFETCH " + astring(text) + b" " + literal_header(found.length))
+    try:
+        async for octets in urls.read(text, found):
+            if response.size > SLICE:
+                await response.flush()
+            response.add(octets)
+    except ConnectionLost:
+        raise
+    except (BadUrl, MailError) as error:
+        _log.error("content of a URL not readable", session=session.id, reason=str(error))
+        if response.begun:
+            session.output.abort()
+            raise ConnectionLost(detail="a literal could not be finished") from error
+        _tell_nothing(session, text)
+        return
+    response.add(b"\r\n")
+    await response.flush()
