@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from postroom.domain.schema import MAIL_STEPS, STATE_STEPS
+from postroom.domain.schema import INDEX_STEPS, MAIL_STEPS, STATE_STEPS
 from postroom.store.migrate import migrate_postgres, migrate_sqlite
 from postroom.store.postgres import PostgresDatabase
 from postroom.store.sqlite import SqliteDatabase
@@ -43,9 +43,11 @@ def migrate(engine: str, place: str) -> None:
     if engine == "sqlite":
         migrate_sqlite(os.path.join(place, "mail.db"), MAIL_STEPS)
         migrate_sqlite(os.path.join(place, "state.db"), STATE_STEPS)
+        migrate_sqlite(os.path.join(place, "index.db"), INDEX_STEPS)
     else:
         migrate_postgres(place, "mail", MAIL_STEPS)
         migrate_postgres(place, "state", STATE_STEPS)
+        migrate_postgres(place, "index", INDEX_STEPS)
 
 
 def open_mail(
@@ -62,6 +64,13 @@ def open_mail(
         PostgresDatabase(place, "mail", durable=True, listener=listener),
         PostgresDatabase(place, "state", durable=False, listener=listener),
     )
+
+
+def open_index(engine: str, place: str) -> Database:
+    """Open `index` where `mail` and `state` are open; the caller closes it."""
+    if engine == "sqlite":
+        return SqliteDatabase(os.path.join(place, "index.db"), durable=False)
+    return PostgresDatabase(place, "index", durable=False)
 
 
 @pytest_asyncio.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from postroom.store.schema import MAIL, STATE
+from postroom.store.schema import INDEX, MAIL, STATE
 from postroom.testing.postgres import Cluster
 from tests.stores import Stores, migrate, open_mail
 
@@ -29,7 +29,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def sqlite_emptied(sqlite_template: Path, tmp_path: Path) -> str:
     """A folder of this test's own, with empty stores."""
-    for name in ("mail.db", "state.db"):
+    for name in ("mail.db", "state.db", "index.db"):
         shutil.copy(sqlite_template / name, tmp_path)
     return str(tmp_path)
 
@@ -46,7 +46,7 @@ def postgres_tables(postgres_cluster: Cluster) -> str:
 def postgres_emptied(postgres_tables: str) -> str:
     """The same without a row: much quicker than a database for each test."""
     with psycopg.connect(postgres_tables) as db:
-        for schema, metadata in (("mail", MAIL), ("state", STATE)):
+        for schema, metadata in (("mail", MAIL), ("state", STATE), ("index", INDEX)):
             for table in reversed(metadata.sorted_tables):
                 db.execute(f"DELETE FROM {schema}.{table.name}".encode())
     return postgres_tables

@@ -27,6 +27,7 @@ SIGNER = Signer.make("example.org", "bench")
 _PORTS = (25, 80, 110, 143, 443, 465, 587, 993, 995, 4069, 4190, 5222, 5223, 5269)
 _START = 60.0  # s
 _LOOK = 0.005  # s between two looks whether it is ready
+_INDEXED = 600.0  # s until texts must have been indexed
 _QUIET = 60.0  # s until background work must have ended
 
 
@@ -100,7 +101,9 @@ class Postroom:
         self.resume()
 
     def settle(self) -> None:
-        """Wait until the server uses under a twentieth of a core: indexing has caught up."""
+        """Wait until every text is indexed, and the server uses under a twentieth of a core."""
+        self.ask("jobs run", name="search.index")
+        wait_until(self._indexed, "Postroom to have indexed all", _INDEXED)
         wait_until(self._quiet, "Postroom to be quiet", _QUIET)
 
     def processes(self) -> list[psutil.Process]:
@@ -134,6 +137,11 @@ class Postroom:
         if self._root is None:
             raise RuntimeError("not started")
         return Layout(str(self._root / "data"))
+
+    def _indexed(self) -> bool:
+        time.sleep(0.5)
+        told = call(self._layout().control_socket, "search status", {})
+        return all(each["state"] == "up to date" for each in told)
 
     def _quiet(self) -> bool:
         before, began = cpu(self.processes()), time.monotonic()

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from postroom.domain import schema
-from postroom.store.schema import MAIL, STATE
+from postroom.store.schema import INDEX, MAIL, STATE
 
 
 def test_every_table_is_declared_by_a_room_of_the_schema() -> None:
@@ -11,7 +11,8 @@ def test_every_table_is_declared_by_a_room_of_the_schema() -> None:
         for table in vars(room).values()
         if type(table).__name__ == "Table"
     }
-    assert named == {table.name for table in (*MAIL.sorted_tables, *STATE.sorted_tables)}
+    declared = (*MAIL.sorted_tables, *STATE.sorted_tables, *INDEX.sorted_tables)
+    assert named == {table.name for table in declared}
 
 
 def test_the_sweeper_knows_every_reference_to_a_blob() -> None:
@@ -34,6 +35,6 @@ def test_every_reference_to_a_blob_has_an_index_or_the_sweeper_would_scan() -> N
 
 
 def test_steps_are_numbered_without_gaps() -> None:
-    for steps in (schema.MAIL_STEPS, schema.STATE_STEPS):
+    for steps in (schema.MAIL_STEPS, schema.STATE_STEPS, schema.INDEX_STEPS):
         assert [step.number for step in steps] == list(range(1, len(steps) + 1))
         assert all(step.sqlite and step.postgres for step in steps)

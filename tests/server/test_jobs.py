@@ -253,3 +253,23 @@ async def test_the_loop_outlives_a_store_that_fails(clock: ManualClock) -> None:
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+async def test_a_runner_that_is_woken_looks_at_once(stores: Stores, clock: ManualClock) -> None:
+    ran = asyncio.Event()
+
+    async def piece(house: object) -> bool:
+        ran.set()
+        return False
+
+    await stores.mail.write(jobs.ensure, {"sweep": Instant(clock.now() + 1_000_000)})
+    mine = runner(stores, clock, piece)
+    running = asyncio.create_task(mine.run())
+    try:
+        await asyncio.sleep(0.1)
+        assert not ran.is_set()
+        await stores.mail.write(jobs.hasten, "sweep", clock.now())
+        mine.wake()
+        await asyncio.wait_for(ran.wait(), 5)
+    finally:
+        running.cancel()

@@ -45,3 +45,24 @@ def test_serve_and_commands_say_what_the_store_is(
         assert len(told) == 1
         assert sentence in told[0]
         assert "no such table" not in told[0]
+
+
+@pytest.mark.parametrize("harm", ["other tables", "no database", "half a file"])
+def test_a_search_index_that_cannot_be_used_is_made_anew(tmp_path: Path, harm: str) -> None:
+    """All of it comes from the mail, so nobody has to do anything about it."""
+    layout = Layout(str(tmp_path))
+    house.migrate(layout, Bootstrap())
+    place = Path(house.index_path(layout))
+    if harm == "other tables":
+        db = sqlite_engine.connect(str(place), durable=False)
+        db.execute("DROP TABLE segment_set")
+        db.close()
+    elif harm == "no database":
+        place.write_bytes(b"nothing of the kind " * 400)
+    else:
+        place.write_bytes(place.read_bytes()[:5_000])
+    house.migrate(layout, Bootstrap())
+    db = sqlite_engine.connect(str(place), durable=False)
+    assert db.execute("SELECT count(*) FROM segment_set").get == 0
+    assert db.execute("PRAGMA integrity_check").get == "ok"
+    db.close()

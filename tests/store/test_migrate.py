@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from sqlalchemy import MetaData
 
 from postroom.core.errors import StoreFailed
-from postroom.domain.schema import MAIL_STEPS, STATE_STEPS
+from postroom.domain.schema import INDEX_STEPS, MAIL_STEPS, STATE_STEPS
 from postroom.store import postgres, sqlite
 from postroom.store.migrate import NewerSchema, migrate_postgres, migrate_sqlite
 from postroom.store.postgres import PostgresTx
-from postroom.store.schema import MAIL, STATE, Step
+from postroom.store.schema import INDEX, MAIL, STATE, Step
 from postroom.store.sql import Row, Statement
 from postroom.store.sqlite import SqliteTx
 
@@ -101,13 +102,13 @@ def test_two_at_once_apply_each_step_once(engine: Engine) -> None:
     assert sorted(step.number for step in applied) == [1, 2]
 
 
-@pytest.mark.parametrize(("steps", "metadata"), [(MAIL_STEPS, MAIL), (STATE_STEPS, STATE)])
+@pytest.mark.parametrize(
+    ("steps", "declared"), [(MAIL_STEPS, MAIL), (STATE_STEPS, STATE), (INDEX_STEPS, INDEX)]
+)
 def test_the_steps_build_what_is_declared(
-    engine: Engine, steps: Sequence[Step], metadata: object
+    engine: Engine, steps: Sequence[Step], declared: MetaData
 ) -> None:
-    assert metadata in (MAIL, STATE)
     engine.apply(steps)
-    declared = MAIL if metadata is MAIL else STATE
     for table in declared.sorted_tables:
         columns = ", ".join(column.name for column in table.columns)
         assert engine.rows(f"SELECT {columns} FROM {table.name}") == []

@@ -12,7 +12,7 @@ import pytest
 
 from postroom.domain import schema
 from postroom.store import postgres, sqlite
-from postroom.store.schema import MAIL, STATE
+from postroom.store.schema import INDEX, MAIL, STATE
 from postroom.store.sql import STATEMENTS, Statement, keepable
 from tests.stores import migrate
 
@@ -44,7 +44,7 @@ def _tables(source: str) -> set[str]:
 
 
 def _type(table: str, column: str) -> str:
-    for metadata in (MAIL, STATE):
+    for metadata in (MAIL, STATE, INDEX):
         if table in metadata.tables and column in metadata.tables[table].columns:
             return type(metadata.tables[table].columns[column].type).__name__
     return ""
@@ -77,7 +77,7 @@ def _nullable(statement: Statement) -> list[str]:
     if not inserted:
         return []
     table, columns, values = inserted.groups()
-    metadata = MAIL if table in MAIL.tables else STATE
+    metadata = next(each for each in (MAIL, STATE, INDEX) if table in each.tables)
     return [
         value[1:]
         for column, value in zip(columns.split(", "), values.split(", "), strict=True)
@@ -85,8 +85,10 @@ def _nullable(statement: Statement) -> list[str]:
     ]
 
 
-def _of_state(statement: Statement) -> bool:
-    return bool(_tables(statement.source) & set(STATE.tables))
+def _store_of(statement: Statement) -> str:
+    tables = _tables(statement.source)
+    others = {"state": STATE, "index": INDEX}
+    return next((name for name, each in others.items() if tables & set(each.tables)), "mail")
 
 
 def variants(statement: Statement) -> Iterator[dict[str, Any]]:
@@ -111,10 +113,10 @@ def test_every_room_has_declared_its_statements() -> None:
 def test_every_statement_prepares_on_sqlite(tmp_path: Path) -> None:
     migrate("sqlite", str(tmp_path))
     stores = {
-        state: sqlite.connect(os.path.join(tmp_path, f"{name}.db"), durable=False)
-        for state, name in ((False, "mail"), (True, "state"))
+        name: sqlite.connect(os.path.join(tmp_path, f"{name}.db"), durable=False)
+        for name in ("mail", "state", "index")
     }
-    _prepare_all(lambda s, p: list(stores[_of_state(s)].execute(f"EXPLAIN {s.sqlite}", p)), "lite")
+    _prepare_all(lambda s, p: list(stores[_store_of(s)].execute(f"EXPLAIN {s.sqlite}", p)), "lite")
     for db in stores.values():
         db.close()
 
@@ -123,12 +125,12 @@ def test_every_statement_prepares_on_sqlite(tmp_path: Path) -> None:
 def test_every_statement_prepares_on_postgres(postgres_url: str) -> None:
     migrate("postgres", postgres_url)
     stores = {
-        state: postgres.connect(postgres_url, name, durable=False)
-        for state, name in ((False, "mail"), (True, "state"))
+        name: postgres.connect(postgres_url, name, durable=False)
+        for name in ("mail", "state", "index")
     }
 
     def explain(statement: Statement, params: Any) -> None:
-        with stores[_of_state(statement)].cursor(binary=True) as cursor:
+        with stores[_store_of(statement)].cursor(binary=True) as cursor:
             cursor.execute(f"EXPLAIN {statement.postgres}", params, prepare=True)
 
     _prepare_all(explain, "postgres")

@@ -17,6 +17,8 @@ from postroom.domain.mailboxes import messages, rights
 from postroom.domain.mailboxes.change import begin_all
 from postroom.domain.mailboxes.checking import tables as checking
 from postroom.domain.mailboxes.shares import tables as shares
+from postroom.domain.searching import checking as searches
+from postroom.domain.searching.indexing import Indexer
 from postroom.formats.parsed import MAKER_VERSION, parse
 from postroom.store import journal
 from postroom.store import tables as store_tables
@@ -53,8 +55,11 @@ class Report:
             self.problems.append(text)
 
 
-async def check(mail: Database, blobs: Blobs, *, repair: bool) -> Report:
-    """Look at everything once; with `repair`, put right what is derived."""
+async def check(
+    mail: Database, blobs: Blobs, *, repair: bool, indexer: Indexer | None = None
+) -> Report:
+    """Look at everything once, and at what `indexer` keeps; with `repair`, put right what is
+    derived."""
     report = Report()
     for line in await mail.damage():
         report.problem(f"the engine says: {line}")
@@ -62,6 +67,12 @@ async def check(mail: Database, blobs: Blobs, *, repair: bool) -> Report:
     await _messages(mail, blobs, report, repair=repair)
     await _mailboxes(mail, report, repair=repair)
     await _accounts(mail, report, repair=repair)
+    if indexer is not None:
+        async for finding, repaired in searches.look(indexer, repair=repair):
+            if repaired:
+                report.repaired.append(finding)
+            else:
+                report.problem(finding)
     return report
 
 

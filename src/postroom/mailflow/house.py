@@ -11,6 +11,7 @@ from postroom.core.ids import Ids
 from postroom.core.secrets import Keyring
 from postroom.core.settings import Chain, Place, Scope, chain
 from postroom.domain.policy import Policies
+from postroom.domain.searching.indexing import Indexer
 from postroom.mailflow.settings import ServerSettings
 from postroom.mailflow.signers import Signers
 from postroom.store.blobs import Blobs
@@ -35,6 +36,7 @@ class MailHouse:
     secrets: Keyring = field(default_factory=Keyring)
     signers: Signers = field(default_factory=Signers)  # of what leaves in our domains' names
     checks: Checks | None = None  # of who vouches for mail; without them nobody asks
+    indexer: Indexer | None = None  # of message texts; without it a search reads them
     _chains: dict[tuple[str, str, int], Chain] = field(default_factory=dict)
 
     @property

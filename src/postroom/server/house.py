@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tomllib
 from collections.abc import AsyncIterator, Callable
@@ -9,21 +10,24 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+import structlog
+
 from postroom.core.clock import Clock, SystemClock
-from postroom.core.errors import Misuse, NotAllowed
+from postroom.core.errors import Corrupt, Misuse, NotAllowed, StoreFailed
 from postroom.core.ids import Ids
 from postroom.core.secrets import Keyring
 from postroom.core.settings import Place, Scope
 from postroom.domain import schema
 from postroom.domain.policy import Policies
+from postroom.domain.searching.indexing import Indexer
 from postroom.mailflow.house import MailHouse
 from postroom.protocols.pop3 import Pop3Settings
 from postroom.server.instance import Layout
 from postroom.store.blobs import Blobs
 from postroom.store.files import Files
-from postroom.store.migrate import migrate_postgres, migrate_sqlite
+from postroom.store.migrate import NewerSchema, drop_postgres, migrate_postgres, migrate_sqlite
 from postroom.store.postgres import PostgresDatabase
-from postroom.store.schema import MAIL, STATE
+from postroom.store.schema import INDEX, MAIL, STATE
 from postroom.store.shape import check_postgres, check_sqlite
 from postroom.store.sql import Tx
 from postroom.store.sqlite import SqliteDatabase
@@ -35,6 +39,8 @@ DECLARED: Final = (Pop3Settings,)
 """Settings of rooms that only a worker opens; a command on a stopped server knows them too."""
 
 Events = Callable[[list[object]], None]
+
+_log: Final = structlog.get_logger("postroom.server")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +89,11 @@ def state_path(layout: Layout) -> str:
     return os.path.join(layout.root, "state.db")
 
 
+def index_path(layout: Layout) -> str:
+    """The SQLite file of the search index, which can be made anew from the mail."""
+    return os.path.join(layout.root, "index.db")
+
+
 def blob_folder(layout: Layout) -> str:
     """Where large content lies."""
     return os.path.join(layout.root, "blobs")
@@ -103,7 +114,7 @@ def refuse_unfinished(layout: Layout) -> None:
 
 
 def migrate(layout: Layout, boot: Bootstrap) -> None:
-    """Bring both stores to this release's schema. Blocks; raises StoreFailed, NewerSchema, and
+    """Bring the stores to this release's schema. Blocks; raises StoreFailed, NewerSchema, and
     OtherSchema for a store that does not come to have its tables.
 
     Raises as `refuse_unfinished`.
@@ -126,6 +137,33 @@ def bring_up(layout: Layout, boot: Bootstrap) -> None:
     else:
         migrate_sqlite(mail_path(layout), schema.MAIL_STEPS)
         migrate_sqlite(state_path(layout), schema.STATE_STEPS)
+    _migrate_index(layout, boot)
+
+
+def _migrate_index(layout: Layout, boot: Bootstrap) -> None:
+    """The search index at this release's schema: one that is not, or cannot be, is made anew."""
+    try:
+        _bring_up_index(layout, boot)
+    except NewerSchema:
+        raise
+    except (StoreFailed, Corrupt) as error:
+        _log.warning("the search index is made anew", reason=error.detail or str(error))
+        if boot.database_url:
+            drop_postgres(boot.database_url, "index")
+        else:
+            for end in ("", "-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(index_path(layout) + end)
+        _bring_up_index(layout, boot)
+
+
+def _bring_up_index(layout: Layout, boot: Bootstrap) -> None:
+    if boot.database_url:
+        migrate_postgres(boot.database_url, "index", schema.INDEX_STEPS)
+        check_postgres(boot.database_url, "index", INDEX)
+    else:
+        migrate_sqlite(index_path(layout), schema.INDEX_STEPS)
+        check_sqlite(index_path(layout), INDEX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,35 +190,40 @@ async def open_house(
     boot = read_bootstrap(layout)
     clock = parts.clock or SystemClock()
     ids = Ids(clock, node=boot.node, worker=worker)
-    mail, state = _stores(layout, boot, events, parts)
+    mail, state, index = _stores(layout, boot, events, parts)
+    blobs = Blobs(blob_folder(layout), parts.files or Files(), ids)
     try:
         house = MailHouse(
             mail=mail,
             state=state,
-            blobs=Blobs(blob_folder(layout), parts.files or Files(), ids),
+            blobs=blobs,
             clock=clock,
             ids=ids,
             policies=Policies(),
             node=str(boot.node),
             secrets=Keyring(layout.secrets),
+            indexer=Indexer(mail, index, blobs, clock, ids),
         )
         await read_settings(house)
         yield house
     finally:
         await mail.close()
         await state.close()
+        await index.close()
 
 
-def _stores(layout: Layout, boot: Bootstrap, events: Events, parts: Parts) -> tuple[Any, Any]:
+def _stores(layout: Layout, boot: Bootstrap, events: Events, parts: Parts) -> tuple[Any, Any, Any]:
     if boot.database_url:
         url = boot.database_url
         return (
             PostgresDatabase(url, "mail", durable=True, listener=events),
             PostgresDatabase(url, "state", durable=False, listener=events),
+            PostgresDatabase(url, "index", durable=False, listener=events),
         )
     return (
         SqliteDatabase(mail_path(layout), durable=True, listener=events, vfs=parts.vfs),
         SqliteDatabase(state_path(layout), durable=False, listener=events, vfs=parts.vfs),
+        SqliteDatabase(index_path(layout), durable=False, listener=events),
     )
 
 

@@ -8,6 +8,7 @@ that fails is tried again, later and later.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Mapping
 from typing import Any, Final
@@ -66,6 +67,7 @@ class JobRunner:
         self._holder = holder
         self._declared = declared
         self._budget = budget
+        self._woken = asyncio.Event()
         self._random = spread if spread is not None else random.SystemRandom()
 
     async def run(self) -> None:
@@ -82,7 +84,13 @@ class JobRunner:
                 # The store is busy or gone for now: jobs wait, the server does not.
                 _log.warning("jobs wait", reason=error.detail or str(error))
                 pause = _FIRST_WAIT
-            await asyncio.sleep(pause)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), pause)
+            self._woken.clear()
+
+    def wake(self) -> None:
+        """Look at once whether something is due."""
+        self._woken.set()
 
     async def round(self) -> int:
         """Run each job that is due and free once; returns how many were run here."""

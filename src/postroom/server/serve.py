@@ -135,6 +135,8 @@ async def _first(layout: Layout, options: ServeOptions) -> None:
         await first_start.keys_of_secrets(opened)
         await opened.mail.write(_free_all, opened)
         await opened.state.write(_free_maildrops, opened)
+        if opened.indexer is not None:
+            await opened.indexer.reconcile()
         made = None
         if await first_start.is_new(opened):
             password = random_password()

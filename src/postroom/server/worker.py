@@ -18,9 +18,11 @@ from postroom.admin.scheduled import BACKUP
 from postroom.core import log
 from postroom.core.errors import MailError
 from postroom.core.jobs import JOBS
-from postroom.domain.events import DirectoryChanged, QueueReady
+from postroom.domain.events import Changed, DirectoryChanged, QueueReady
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.intake import Intake
+from postroom.mailflow.searching import INDEX
+from postroom.mailflow.upkeep import SEARCH_JOBS
 from postroom.net.accept import Acceptor, Strangers
 from postroom.net.certificates import CertificateStore
 from postroom.net.connection import Handler, Peer
@@ -44,6 +46,7 @@ from postroom.server.fork import WorkerContext
 from postroom.server.house import Parts, holder_of, open_house, read_settings
 from postroom.server.instance import Layout, read_status
 from postroom.server.jobs import JobRunner
+from postroom.server.promptly import Promptly
 from postroom.server.queues import Queues
 from postroom.server.reach import Reach
 from postroom.server.sockets import Kind
@@ -116,23 +119,28 @@ async def run_worker(
             partial(_server_view, layout),
             bus.ask,
             queues.dialer,
+            lambda host: (certificates.choose(host).public_key,),
         )
         controls = [
             ControlServer(bound.sock, administration)
             for bound in context.sockets
             if bound.listener.name == "control"
         ]
-        # A backup takes its time: the others do not wait behind it.
-        jobs = [
-            JobRunner(house, house.mail, house.clock, holder, declared=declared)
-            for declared in (
-                {name: job for name, job in JOBS.items() if name != BACKUP},
-                {BACKUP: JOBS[BACKUP]},
+        # A backup and the search index take their time: the others do not wait behind them.
+        apart = {BACKUP, *SEARCH_JOBS}
+        jobs = {
+            name: JobRunner(house, house.mail, house.clock, holder, declared=declared)
+            for name, declared in (
+                ("", {name: job for name, job in JOBS.items() if name not in apart}),
+                *((name, {name: JOBS[name]}) for name in sorted(apart)),
             )
-        ]
+        }
+        promptly = Promptly(house, jobs[INDEX].wake)
+        bus.subscribe(Changed, promptly.changed)
         runners = [
             *(asyncio.create_task(run()) for run in queues.runs),
-            *(asyncio.create_task(runner.run()) for runner in jobs),
+            *(asyncio.create_task(runner.run()) for runner in jobs.values()),
+            asyncio.create_task(promptly.run()),
             asyncio.create_task(pop3.run()),
             asyncio.create_task(_follow_settings(house, changed)),
         ]

@@ -85,3 +85,12 @@ def migrate_postgres(conninfo: str, schema: str, steps: Sequence[Step]) -> list[
     except psycopg.Error as error:
         raise pg.engine_error(error) from error
     return applied
+
+
+def drop_postgres(conninfo: str, schema: str) -> None:
+    """Remove a store, with all it holds: one that can be made anew."""
+    try:
+        with contextlib.closing(pg.connect(conninfo, schema, durable=True)) as db:
+            db.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+    except psycopg.Error as error:
+        raise pg.engine_error(error) from error

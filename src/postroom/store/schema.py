@@ -1,7 +1,7 @@
 """Where tables are declared, and the numbered steps that bring a store to the newest shape.
 
-Each room declares its tables on `MAIL` or `STATE` in its own tables.py. `domain.schema` knows
-them all, and the frozen steps. A step is plain SQL for each engine, written once and never
+Each room declares its tables on `MAIL`, `STATE` or `INDEX` in its own tables.py. `domain.schema`
+knows them all, and the frozen steps. A step is plain SQL for each engine, written once and never
 changed after a release: one release's schema serves its predecessor's code (expand, then
 contract).
 """
@@ -19,6 +19,7 @@ from sqlalchemy.types import TypeEngine
 
 MAIL: Final = MetaData()
 STATE: Final = MetaData()
+INDEX: Final = MetaData()
 
 INT: Final = BigInteger().with_variant(Integer(), "sqlite")
 TEXT: Final = Text()
