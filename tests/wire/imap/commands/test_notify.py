@@ -17,7 +17,8 @@ from postroom.wire.imap import (
     Which,
     mailbox_name,
 )
-from postroom.wire.imap.commands.notify import EVENTS_MOST, GROUPS_MOST, NAMES_MOST
+from postroom.wire.imap.commands.filters import NAMES_MOST
+from postroom.wire.imap.commands.notify import EVENTS_MOST, GROUPS_MOST
 from tests.wire.imap.commands.reading import read
 from tests.wire.imap.commands.test_mailboxes import NAME
 
