@@ -20,6 +20,7 @@ LETTERS = [
     ids.MAILBOX,
     ids.MESSAGE,
     ids.QUEUE,
+    ids.REPORT,
     ids.SESSION,
     ids.THREAD,
     ids.TRACE,

@@ -126,8 +126,8 @@ async def test_one_exempt_author_does_not_let_another_one_through(mx: Mx) -> Non
         assert done.end is not None and done.end.code == 550
 
 
-def _flags(tx: Tx, account: int) -> tuple[str, ...]:
-    box = folders.by_role(tx, account, "inbox")
+def _flags(tx: Tx, account: int, role: str = "inbox") -> tuple[str, ...]:
+    box = folders.by_role(tx, account, role)
     assert box is not None
     (row,) = reading.brief(tx, box.id, Pick(1, 1 << 31))
     return flags.registry(tx, account).flags(row.flags)
@@ -331,6 +331,18 @@ async def test_a_tag_is_a_keyword_on_the_message(mx: Mx) -> None:
         await policy(world, REJECT)
         assert (await client.deliver(ANN, [BOB], message())).accepted
         assert PHISHING in await mx.house.mail.read(_flags, world.bob)
+
+
+async def test_what_goes_to_junk_for_another_reason_is_marked_as_well(mx: Mx) -> None:
+    async with checking(mx) as world, mx.connect() as client:
+        await mx.set("dmarc.on_reject", "tag")
+        await mx.set("spf.on_fail", "junk")
+        await policy(world, REJECT)
+        world.policy("v=spf1 -all", "evil.example")
+        assert (await client.deliver(ME, [BOB], message())).accepted
+        (record,) = await mx.traces()
+        assert [each["rule"] for each in record["verdicts"]] == ["spf_fail", "dmarc_marked"]
+        assert PHISHING in await mx.house.mail.read(_flags, world.bob, "junk")
 
 
 # --- what reports will tell -----------------------------------------------------------------------

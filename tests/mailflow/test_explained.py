@@ -28,6 +28,7 @@ from tests.trust.zones import Dns
 
 BOB = f"bob@{DOMAIN}"
 EVE = f"eve@{DOMAIN}"
+REPORTS = f"dmarc-reports@{DOMAIN}"
 ANN = "ann@elsewhere.example"
 HOPS = b"Received: from a by b; Thu, 1 Jan 2026 00:00:00 +0000\r\n"
 
@@ -123,6 +124,16 @@ async def untold(mx: Mx, client: SmtpClient) -> Reply:
     return (await client.deliver("x@evil.example", [BOB], message())).last
 
 
+async def reported(mx: Mx, client: SmtpClient) -> Reply:
+    """At least a second message to where reports go."""
+    mx.house.checks = None
+    await mx.set("dns.dmarc_reports", REPORTS)
+    await client.deliver(ANN, [REPORTS], message())
+    await client.ask("RSET", 250)
+    await client.ask(f"MAIL FROM:<{ANN}>")
+    return await client.ask(f"RCPT TO:<{REPORTS}>")
+
+
 async def two_authors(mx: Mx, client: SmtpClient) -> Reply:
     mx.house.checks = Checks(Dns(), mx.clock)
     return (await client.deliver(ANN, [BOB], b"From: <x@evil.example>\r\n" + message())).last
@@ -193,6 +204,7 @@ CASES = [
     Case("room", full_by_count, 452, "4.2.2", "quota.messages", 1, 2),
     Case("relay", stranger, 550, "5.7.1"),
     Case("known", unknown, 550, "5.1.1"),
+    Case("reports_budget", reported, 451, "4.7.0", "reports.a_source", 1, 100),
     Case("line_ends", bare, 554, "5.6.0"),
     Case("nul", with_nul, 554, "5.6.0"),
     Case("spf_fail", disowned, 550, "5.7.23", "spf.on_fail", "refuse", "accept"),
@@ -213,6 +225,8 @@ CASES = [
 ]
 FILING = {"dmarc_marked"}
 """Rules that refuse nothing; what they do is played in tests of their own."""
+HEAVY = {"reports_size"}
+"""Played once, in test_filing: it takes more octets than any report has."""
 WITH_SETTING = [case for case in CASES if case.setting]
 
 
@@ -222,7 +236,7 @@ def _names(case: Case) -> str:
 
 def test_every_rule_of_the_table_has_a_case() -> None:
     """A new rule comes with a case here, or this fails."""
-    assert {case.rule for case in CASES} | FILING == set(RULES)
+    assert {case.rule for case in CASES} | FILING | HEAVY == set(RULES)
 
 
 def test_every_setting_that_a_rule_reads_has_a_case() -> None:
@@ -251,7 +265,7 @@ async def test_a_refusal_carries_a_trace_that_says_rule_why_setting_and_where(
     mx = doors.mx
     await mx.account(BOB)
     await mx.account(EVE)
-    at = SERVER if case.setting.startswith("quota") else at_listener(case.listener)
+    at = SERVER if case.setting.startswith(("quota", "reports")) else at_listener(case.listener)
     if case.setting:
         await mx.set(case.setting, case.strict, at)
     async with case.enter(doors) as client:

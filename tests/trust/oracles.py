@@ -76,6 +76,10 @@ def spf(rng: Random) -> Judged:
         reason = "our limit of void lookups, RFC 7208 §4.6.4; pyspf counts names, not terms"
     elif any(str(records).count("moo=cow") > 1 for records in dns.held.values()):
         reason = "an unknown modifier may come twice, RFC 7208 §6"
+    elif any(f"include:{name}" in str(records) for name, records in dns.held.items()):
+        reason = (
+            "a term counts once it is reached, RFC 7208 §4.6.2; pyspf reads one that loops first"
+        )
     theirs = of_pyspf(dns, ip, f"{local}@{NAMES[0]}", helo)
     return Judged(str(found.result.value), theirs, reason, (ip, helo, dns.held, found.why))
 

@@ -51,6 +51,8 @@ def test_a_message_may_name_nobody(values: tuple[str, ...]) -> None:
         ("root", "ann@a.example"),
         ("ann@-bad-.example",),
         ("ann@a..example, bob@b.example",),
+        ("a@good.example@evil.example",),
+        ("<a@good.example@evil.example>",),
         (", ".join(f"x@a{n}.example" for n in range(MOST_DOMAINS + 1)),),
         (", ".join(f"x{n}@a.example" for n in range(200)),),
     ),

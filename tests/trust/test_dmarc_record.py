@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from postroom.testing.scaling import grows_linearly
 from postroom.trust.dmarc import Record, Request, mailbox, select
-from postroom.trust.dmarc.record import LONGEST, MOST_URIS, authorises
+from postroom.trust.dmarc.record import LONGEST, MOST_URIS, acceptance
 
 
 def read(text: str) -> Record:
@@ -101,9 +101,10 @@ def test_single_tags_that_are_wrong_are_the_default() -> None:
     )
 
 
-def test_sizes_of_addresses_are_ignored_and_their_number_is_bounded() -> None:
+def test_sizes_of_addresses_stand_apart_and_their_number_is_bounded() -> None:
     found = read("v=DMARC1; p=none; rua=mailto:a@a.example!10m, , x, mailto:a@a.example")
-    assert found.rua == ("mailto:a@a.example",)
+    assert (found.rua, found.most) == (("mailto:a@a.example",), (10 << 20,))
+    assert read("v=DMARC1; rua=mailto:a@a.example!7,mailto:b@a.example").most == (7, 0)
     many = ",".join(f"mailto:a{n}@a.example" for n in range(100))
     assert len(read(f"v=DMARC1; p=none; rua={many}").rua) == MOST_URIS
 
@@ -135,9 +136,10 @@ def test_the_tag_that_applies() -> None:
 
 
 def test_a_report_record_needs_but_its_version() -> None:
-    assert authorises([b"x", b"v=DMARC1"])
-    assert authorises([b"v=DMARC1; rua=mailto:a@a.example"])
-    assert not authorises([b"v=DMARC2", b""])
+    assert acceptance([b"x", b"v=DMARC1"]) is not None
+    assert acceptance([b"v=DMARC2", b""]) is None
+    both = acceptance([b"v=DMARC1", b"v=DMARC1; rua=mailto:a@a.example"])
+    assert both is not None and both.rua == ("mailto:a@a.example",)
 
 
 @given(st.binary(max_size=300))

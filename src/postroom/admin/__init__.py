@@ -1,13 +1,14 @@
 """Operations declared once and their faces; first of them the command line.
 
 `directory`, `aliases`, `deleted`, `settings`, `changes`, `config`, `mail`, `queue`, `service`,
-`sessions`, `searches`, `secrets`, `dkim`, `dmarc`, `publishing`, `updating`, `backup`, `restore`,
-`recover`, `rehearse`, `sharing` and `transfer` declare the operations, `upkeep` and `scheduled`
-jobs; `house` says what they are given and who may perform them, and sees to it that each change
-leaves a change set; `questions` is what all workers are asked; `document` is the configuration as a
-text; `codec` is the form of inputs and outputs on a line; `cli` the command line, with `typed` in a
-running server, `offline` for a stopped one, and `client` for whoever asks for one operation. Called
-by `server`, which performs them for the control socket, and by the command `postroom`.
+`sessions`, `searches`, `secrets`, `dkim`, `dmarc`, `dmarc_received`, `publishing`, `updating`,
+`backup`, `restore`, `recover`, `rehearse`, `sharing` and `transfer` declare the operations,
+`upkeep` and `scheduled` jobs; `house` says what they are given and who may perform them, and sees
+to it that each change leaves a change set; `questions` is what all workers are asked; `document` is
+the configuration as a text; `codec` is the form of inputs and outputs on a line; `cli` the command
+line, with `typed` in a running server, `offline` for a stopped one, and `client` for whoever asks
+for one operation. Called by `server`, which performs them for the control socket, and by the
+command `postroom`.
 
 Floor 6. May import the floors below. Importing this package declares every operation.
 """
@@ -21,6 +22,7 @@ from postroom.admin import (
     directory,
     dkim,
     dmarc,
+    dmarc_received,
     mail,
     publishing,
     queue,
@@ -64,6 +66,7 @@ __all__ = [
     "directory",
     "dkim",
     "dmarc",
+    "dmarc_received",
     "mail",
     "perform",
     "publishing",

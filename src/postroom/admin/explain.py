@@ -60,6 +60,10 @@ def _story(record: Record, now: Now) -> Iterator[str]:
     for copy in (*record.get("delivered", ()), *record.get("queued", ())):
         yield from _copy(record, copy, now)
         yield from (f"  {line}" for line in _place(copy, now))
+    if record.get("reports"):
+        address = record["reports"]
+        yield f"{address} is where others send DMARC reports: it is looked into and filed."
+        yield from (f"  {line}" for line in journey.happened(now.happened, address))
     for one in record.get("relayed", ()):
         yield f"{one['to']} is reached by {journey.next_hop(one['next hop'])}: {one['because']}."
         yield from (f"  {line}" for line in _elsewhere(one["to"], now))
@@ -68,6 +72,7 @@ def _story(record: Record, now: Now) -> Iterator[str]:
 _CAUSES: Mapping[str, str] = {
     "dsn": "a delivery report",
     "delay": "the word that a message is late",
+    "dmarc": "a report to a domain on mail in its name",
 }
 
 
@@ -92,6 +97,7 @@ def _vouched(record: Record) -> Iterator[str]:
     """What the checks of its sender found."""
     facts = record.get("facts", {})
     address, spf, dmarc = facts.get("iprev"), facts.get("spf"), facts.get("dmarc")
+    chain = facts.get("arc")
     if address and address.get("host"):
         yield f"The address of the peer is that of {address['host']}."
     elif address:
@@ -106,6 +112,10 @@ def _vouched(record: Record) -> Iterator[str]:
         if each.get("code") != "none":
             of = f" of {each['domain']}" if each.get("domain") else ""
             yield f"DKIM signature{of}: {each.get('code')}. {each.get('why')}."
+    if chain:
+        sealers = [each["domain"] for each in chain.get("sets", ())]
+        by = f" of {', '.join(sealers)}" if sealers else ""
+        yield f"ARC chain{by}: {chain.get('result')}. {chain.get('why')}."
     if dmarc:
         yield f"DMARC of its author: {dmarc.get('result')}, as {dmarc.get('why')}."
 

@@ -106,6 +106,19 @@ def _dropped(event: Event) -> str:
     return f"{_at(event)} it was dropped: {event.get('because')}."
 
 
+def _filed(event: Event) -> str:
+    but = f" Not all of it: {event['because']}." if event.get("because") else ""
+    return f"{_at(event)} it was filed as a DMARC report.{but}"
+
+
+def _not_filed(event: Event) -> str:
+    return f"{_at(event)} it was not filed as a DMARC report: {event.get('because')}."
+
+
+def _not_ours(event: Event) -> str:
+    return f"{_at(event)} it was not filed: it reports on domains that are not of this server."
+
+
 def _other(event: Event) -> str:
     return f"{_at(event)} {event.get('what')}."
 
@@ -117,6 +130,9 @@ _TELL: Final[Mapping[str, Callable[[Event], str]]] = {
     "delayed": _delayed,
     "delivered": _delivered,
     "dropped": _dropped,
+    "filed": _filed,
+    "not filed": _not_filed,
+    "not ours": _not_ours,
 }
 
 

@@ -74,6 +74,24 @@ class RecipientFact(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class ReportsFact(Fact):
+    """The recipient is where others send DMARC reports; absent for all others."""
+
+    name: ClassVar[str] = "reports"
+    address: str
+    spent: str  # why no more are taken today; empty: they are
+    setting: str = ""  # that says so
+
+
+@dataclass(frozen=True, slots=True)
+class BringsFact(Fact):
+    """A recipient is where others send reports, and leads nowhere else; else absent."""
+
+    name: ClassVar[str] = "brings"
+    reports: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class RoomFact(Fact):
     """How full the accounts behind a recipient are; the fullest counts."""
 
@@ -147,6 +165,23 @@ class DkimFact(Fact):
 
     name: ClassVar[str] = "dkim"
     signatures: tuple[Mapping[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ArcFact(Fact):
+    """Whether the chain of those who forwarded a message holds, and what they say. RFC 8617.
+
+    One entry of `sets` for each seal, the oldest first, with the texts `domain` and `selector`.
+    If the chain holds, it has what this sealer found, as far as he tells: `dmarc`, `spf`, `dkim`
+    and `arc`, `author` (the domain whose DMARC it was) and `remote` (who had brought it him).
+    Absent for a message without a chain.
+    """
+
+    name: ClassVar[str] = "arc"
+    result: str  # pass, fail
+    why: str
+    sets: tuple[Mapping[str, str], ...] = ()  # none if they cannot be read
+    oldest_pass: int | None = None  # 0: all signatures hold. RFC 8617 §5.2 step 5
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from postroom.domain.facts import IprevFact, SpfFact
 from postroom.domain.policy import Policy
 from postroom.domain.transit import Fact, Protocol, Recipient, Transit
 from postroom.formats.authres import AuthenticationResults, MethodResult, Property, compose
-from postroom.mailflow import dkim, dmarc
+from postroom.mailflow import arc, dkim, dmarc
 from postroom.mailflow.exempt import exempt
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.settings import SmtpSettings, SpfSettings
@@ -128,6 +128,9 @@ def fields(transit: Transit, hostname: str) -> bytes:
     author = dmarc.result(transit)
     if author is not None:
         results.append(author)
+    chain = arc.result(transit)
+    if chain is not None:
+        results.append(chain)
     if not results:
         return b""
     made = compose(AuthenticationResults(hostname, tuple(results)), utf8=transit.utf8)

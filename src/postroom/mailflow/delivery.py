@@ -13,12 +13,13 @@ from typing import Any, Final
 
 from postroom.core.clock import Instant
 from postroom.core.errors import NotFound, OverQuota
-from postroom.domain import queue, trace
+from postroom.domain import queue, reported, trace
 from postroom.domain.mailboxes import folders, messages
 from postroom.domain.mailboxes.change import Change, begin_all
 from postroom.domain.mailboxes.folders import Mailbox
 from postroom.domain.mailboxes.messages import SYSTEM_ACTOR, NewMessage, Quota
 from postroom.domain.queue import LOCALLY, Composed, Hop, Lease, NewRecipient, QueuedMessage
+from postroom.domain.reported import Brought
 from postroom.formats.parsed import Parsed
 from postroom.store import blobs
 from postroom.store.blobs import NewBlob
@@ -98,6 +99,7 @@ class Plan:
     keys: tuple[str, ...]
     notices: tuple[Notice, ...] = ()
     settling: Settling | None = None
+    brought: Brought | None = None  # it brings reports
     no_room: tuple[dict[str, Any], ...] = ()
     """For each recipient, what the trace says if nobody behind it has room and the peer, who
     hears of each (LMTP), is to bring it again; empty: then it waits in the queue."""
@@ -126,13 +128,16 @@ def deliver(tx: Tx, plan: Plan) -> Delivered:
     for blob in plan.content:
         blobs.insert(tx, blob, plan.now)
     placed, waiting = _place(tx, plan, changes)
-    if waiting and not placed and not plan.queued and not plan.relayings:
+    if waiting and not placed and not plan.queued and not plan.relayings and not plan.brought:
         raise OverQuota
     waiting, turned_away = _part(plan, placed, waiting)
     for change in changes.values():
         change.end(tx, plan.now, SYSTEM_ACTOR, "deliver", {"transit": plan.transit})
     _queue_here(tx, plan, waiting)
     _queue_there(tx, plan)
+    if plan.brought is not None and plan.here is not None:
+        here = plan.here
+        reported.accept(tx, plan.brought, plan.transit, here.id, here.size, plan.now)
     for notice in plan.notices:
         if notice.placed <= placed:
             queue.submit(tx, notice.composed, plan.now)
@@ -158,6 +163,8 @@ def _part(
         return full, []
     taken = {p.recipient for p in plan.placings if p.message in placed}
     taken |= {p.recipient for p in plan.queued} | {r.recipient for r in plan.relayings}
+    if plan.brought is not None:
+        taken.add(plan.brought.recipient)
     waiting = [(p, why) for p, why in full if p.recipient in taken]
     return waiting, [p for p, _ in full if p.recipient not in taken]
 

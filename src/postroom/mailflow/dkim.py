@@ -1,23 +1,29 @@
 """DKIM of what a stranger brings: the probe, and what the header says of it.
 
-The body is hashed once, in all forms that its signatures want, off the loop if it is large.
+The body is hashed once, in all forms that its signatures and those of its ARC chain want, off the
+loop if it is large.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
 
-from postroom.domain.facts import DkimFact
+from postroom.domain.facts import ArcFact, DkimFact
+from postroom.domain.policy import Policy
 from postroom.domain.transit import Fact, Protocol, Recipient, Transit
 from postroom.formats import headers
 from postroom.formats.authres import MethodResult, Property
 from postroom.formats.headers import Headers
+from postroom.mailflow import arc
+from postroom.mailflow.arc_settings import ArcSettings
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.settings import DkimSettings, SmtpSettings
 from postroom.store.blobs import Spool
+from postroom.trust import arc as chains
 from postroom.trust import dkim as trust
+from postroom.trust.arc import Chain
 from postroom.trust.checks import Checks
 from postroom.trust.dkim import BodyHasher, DkimCode, DkimResult, Read
 
@@ -30,28 +36,49 @@ _NONE: Final = (DkimFact(({"code": DkimCode.NONE.value},)),)
 
 
 async def dkim(house: MailHouse, transit: Transit, to: Recipient | None) -> tuple[Fact, ...]:
-    """What the signatures of the message are worth. RFC 6376 §6."""
+    """What the signatures of the message are worth, and its chain. RFC 6376 §6, RFC 8617 §5.2."""
     checks, spool, policy = _asked(house, transit), transit.spool, transit.policy
     if checks is None or spool is None or policy is None:
         return ()
     now = transit.started // 1000
     if spool.size > INLINE:
-        found, read, body = await asyncio.to_thread(_hashed, spool, now)
+        message = await asyncio.to_thread(_hashed, spool, now, policy)
     else:
-        found, read, body = _hashed(spool, now)
+        message = _hashed(spool, now, policy)
     seconds = min(trust.DEADLINE, _SHARE * policy.of(SmtpSettings).accept_deadline)
-    results = await checks.dkim(found, read, body, seconds)
-    return (DkimFact(tuple([_entry(each) for each in results])),)
+    # Beside each other, so that neither takes the other's time.
+    judged = await asyncio.gather(
+        _signatures(checks, message, seconds), _chain(checks, message, seconds)
+    )
+    return tuple([each for each in judged if each is not None])
+
+
+async def _signatures(checks: Checks, message: _Message, seconds: float) -> DkimFact | None:
+    if message.read is None:
+        return None
+    results = await checks.dkim(message.found, message.read, message.body, seconds)
+    return DkimFact(tuple([_entry(each) for each in results]))
+
+
+async def _chain(checks: Checks, message: _Message, seconds: float) -> ArcFact | None:
+    found, chain = message.found, message.chain
+    if chain is None:
+        return None
+    result = await chains.verify(found, chain, message.body, checks.dkim_key, seconds)
+    return arc.fact(found, chain, result)
 
 
 def known(house: MailHouse, transit: Transit) -> tuple[Fact, ...] | None:
-    """What `dkim` would find, if that is known: of a message without a signature."""
-    spool = transit.spool
-    if _asked(house, transit) is None or spool is None:
+    """What `dkim` would find, if that is known: of a message without a signature or a chain."""
+    spool, policy = transit.spool, transit.policy
+    if _asked(house, transit) is None or spool is None or policy is None:
         return ()
     if spool.in_file:
         return None
-    return None if headers.scan(spool.content()).find(b"dkim-signature") else _NONE
+    found = headers.scan(spool.content())
+    if found.find(b"dkim-signature") or arc.sealed(found):
+        return None
+    return _NONE if policy.of(DkimSettings).verify else ()
 
 
 def _asked(house: MailHouse, transit: Transit) -> Checks | None:
@@ -59,17 +86,31 @@ def _asked(house: MailHouse, transit: Transit) -> Checks | None:
     visit, policy = transit.visit, transit.policy
     if policy is None or visit.protocol is not Protocol.SMTP or visit.principal is not None:
         return None
-    return house.checks if policy.of(DkimSettings).verify else None
+    wanted = policy.of(DkimSettings).verify or policy.of(ArcSettings).verify
+    return house.checks if wanted else None
 
 
-def _hashed(spool: Spool, now: int) -> tuple[Headers, tuple[Read, ...], BodyHasher]:
+class _Message(NamedTuple):
+    """What is to be judged: None is what nobody asked for, or is not there."""
+
+    found: Headers
+    read: Sequence[Read] | None
+    chain: Chain | None
+    body: BodyHasher
+
+
+def _hashed(spool: Spool, now: int, policy: Policy) -> _Message:
     content = spool.content()
     found = headers.scan(content)
-    read = trust.signatures(found, now)
-    body = trust.hasher(read)
+    read = trust.signatures(found, now) if policy.of(DkimSettings).verify else None
+    chain = None
+    if policy.of(ArcSettings).verify and arc.sealed(found):
+        chain = chains.read(found, now)
+    parts = {each.signature.part for each in read or () if each.signature is not None}
+    body = BodyHasher(parts | (chain.parts if chain is not None else frozenset()))
     body.feed_from(content, found.end)
     body.finish()
-    return found, read, body
+    return _Message(found, read, chain, body)
 
 
 def _entry(found: DkimResult) -> dict[str, str]:

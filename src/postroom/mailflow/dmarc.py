@@ -15,6 +15,7 @@ from postroom.domain.policy import Policy
 from postroom.domain.transit import Fact, Facts, Protocol, Recipient, Transit
 from postroom.formats import headers
 from postroom.formats.authres import MethodResult, Property
+from postroom.mailflow import arc
 from postroom.mailflow.exempt import exempt
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.settings import DmarcSettings, SmtpSettings
@@ -143,11 +144,14 @@ def disposition(facts: Facts, policy: Policy) -> Disposition:
     if found is None:
         return Disposition()
     settings = policy.of(DmarcSettings)
+    chain = arc.vouched(found, facts, policy)
     wanted = Wanted(
         settings.on_reject,
         settings.on_quarantine,
         settings.on_temperror,
         exemption(found, facts, settings),
+        chain.why if chain is not None else "",
+        chain.told if chain is not None else "",
     )
     code, expected = DmarcCode(found.result), Request(found.policy)
     return trust.dispose(code, expected, Request(found.published), wanted)

@@ -7,6 +7,7 @@ nearly all of what is told, so what a worker counts in a day is bounded.
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Final
 
 from postroom.core import metrics
@@ -15,10 +16,12 @@ from postroom.domain import feedback
 from postroom.domain.facts import DkimFact, DmarcFact, SpfFact
 from postroom.domain.feedback import Seen, Signature
 from postroom.domain.transit import Transit
+from postroom.formats.address import parse_mailbox
 from postroom.formats.compose import printable
 from postroom.mailflow.dmarc import disposition
 from postroom.store.units import Database
 from postroom.trust.dmarc import DmarcCode
+from postroom.trust.publishing.settings import DnsSettings
 
 GATHER: Final = 0.5  # seconds
 BATCH: Final = 200
@@ -81,6 +84,8 @@ def seen(transit: Transit) -> Seen | None:
         return None
     if found.result not in (DmarcCode.PASS, DmarcCode.FAIL):
         return None  # neither of them says anything of the domain: RFC 9989 §5.3.6
+    if _is_report(transit, passed=found.result == DmarcCode.PASS):
+        return None
     done = disposition(transit.facts, policy)
     enforced = found.result == DmarcCode.PASS and found.published != "none"
     sender, signed = transit.facts.get(SpfFact), transit.facts.get(DkimFact)
@@ -95,11 +100,31 @@ def seen(transit: Transit) -> Seen | None:
         "pass" if found.dkim else "fail",
         "pass" if found.spf else "fail",
         done.override,
-        done.comment,
+        done.told or done.comment,
         "mfrom" if path is not None else "helo",
         sender.result if sender is not None else "none",
         _signatures(signed),
     )
+
+
+def _is_report(transit: Transit, *, passed: bool) -> bool:
+    """Whether a message is a report itself: two servers would report each other's for ever.
+
+    What a stranger claims hides nothing but his own mail, and what is sent to where reports go.
+    """
+    parsed, policy = transit.parsed, transit.policy
+    if passed and parsed is not None and _IS_REPORT(parsed.subject):
+        return True
+    if policy is None or not transit.recipients:
+        return False
+    for to in transit.recipients:
+        ours = (to.policy or policy).of(DnsSettings).dmarc_reports
+        if not ours or parse_mailbox(ours).key != to.address.key:
+            return False
+    return True
+
+
+_IS_REPORT: Final = re.compile(r"\s*+report domain:", re.IGNORECASE).match
 
 
 def _signatures(signed: DkimFact | None) -> tuple[Signature, ...]:

@@ -37,7 +37,7 @@ from postroom.mailflow.binary import CannotConvert, make_lines
 from postroom.mailflow.delivery import Delivered, Plan, Settling, deliver
 from postroom.mailflow.feedback import Feedback
 from postroom.mailflow.house import MailHouse
-from postroom.mailflow.phases import Phases, begin, gather, judge
+from postroom.mailflow.phases import Phases, begin, gather, judge, stopped
 from postroom.mailflow.planning import make_plan
 from postroom.mailflow.refusals import Refusals
 from postroom.mailflow.rules.recipients import no_room, room
@@ -142,11 +142,10 @@ class Intake:
         phase = self._phases.mail
         seconds = policy.of(SmtpSettings).accept_deadline
         await gather(phase, house, transit, None, seconds)
-        verdict = judge(phase.rules, transit.facts, policy, None)
-        if verdict is not None and not verdict.passes:
-            return transit, self._refused(transit, None, verdict)
-        if verdict is not None:
-            transit.verdicts.append(verdict)
+        verdicts = judge(phase.rules, transit.facts, policy, None)
+        if (stop := stopped(verdicts)) is not None:
+            return transit, self._refused(transit, None, stop)
+        transit.verdicts += verdicts
         begin(phase, house, transit, seconds)
         return transit, SENDER_OK
 
@@ -178,17 +177,16 @@ class Intake:
         try:
             seconds = policy.of(SmtpSettings).accept_deadline
             await gather(phase, self._house, transit, recipient, seconds)
-            verdict = judge(phase.rules, recipient.facts, policy, recipient)
+            verdicts = judge(phase.rules, recipient.facts, policy, recipient)
         except MailError as error:
-            verdict = _failed(error)
-        if verdict is not None and not verdict.passes:
+            verdicts = (_failed(error),)
+        if (stop := stopped(verdicts)) is not None:
             if len(transit.rejected) < REJECTED:
-                transit.rejected.append((recipient, verdict))
-            if verdict.action in (Action.REFUSE, Action.CLOSE):
+                transit.rejected.append((recipient, stop))
+            if stop.action in (Action.REFUSE, Action.CLOSE):
                 transit.visit.refused += 1
-            return self._refused(transit, recipient, verdict)
-        if verdict is not None:
-            recipient.verdicts.append(verdict)
+            return self._refused(transit, recipient, stop)
+        recipient.verdicts += verdicts
         transit.recipients.append(recipient)
         return RECIPIENT_OK
 
@@ -250,12 +248,11 @@ class Intake:
         )
         seconds = policy.of(SmtpSettings).accept_deadline
         await gather(phase, house, transit, None, seconds)
-        verdict = judge(phase.rules, transit.facts, policy, None)
+        verdicts = judge(phase.rules, transit.facts, policy, None)
         self.feedback.note(transit)
-        if verdict is not None and not verdict.passes:
-            return self._all_alike(transit, self._refused(transit, None, verdict))
-        if verdict is not None:
-            transit.verdicts.append(verdict)
+        if (stop := stopped(verdicts)) is not None:
+            return self._all_alike(transit, self._refused(transit, None, stop))
+        transit.verdicts += verdicts
         plan = await make_plan(house, transit, settling)
         done = await self._deliver(plan)
         maillog.accepted(transit, plan, done)
@@ -266,9 +263,8 @@ class Intake:
         each = []
         for recipient in transit.recipients:
             # Of two addresses of one account, each is answered as the account is.
-            full = not recipient.outside and away.issuperset(
-                at.account for at in recipient.destinations
-            )
+            led = recipient.destinations  # nowhere: it is where reports go
+            full = led and not recipient.outside and away.issuperset(at.account for at in led)
             each.append((recipient, self._no_room(transit, recipient) if full else taken))
         return Outcome(taken, tuple(each), transit.id)
 

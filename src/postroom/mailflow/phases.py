@@ -13,11 +13,12 @@ from typing import Final
 import structlog
 
 from postroom.domain.policy import Policy
-from postroom.domain.transit import Fact, Facts, Recipient, Transit, Verdict
-from postroom.mailflow import authentication, dkim, dmarc, probes
+from postroom.domain.transit import Action, Fact, Facts, Recipient, Transit, Verdict
+from postroom.mailflow import authentication, dkim, dmarc, filing, probes
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.rules import authentication as vouched
 from postroom.mailflow.rules import content, envelope, recipients
+from postroom.mailflow.rules import filing as brought
 
 _log: Final = structlog.get_logger("postroom.mailflow")
 
@@ -86,9 +87,13 @@ RCPT: Final = Phase(
         recipients.crowd,
         recipients.relay,
         recipients.known,
+        brought.reports_budget,
         recipients.room,
     ),
-    probes=(Probe("directory", probes.directory, inline=True),),
+    probes=(
+        Probe("directory", probes.directory, inline=True),
+        Probe("reports", filing.reports, inline=True),
+    ),
 )
 DATA: Final = Phase(
     "data",
@@ -96,6 +101,7 @@ DATA: Final = Phase(
         content.line_ends,
         content.nul,
         content.size,
+        brought.reports_size,
         content.hops,
         content.whole_header,
         content.own_author,
@@ -107,6 +113,7 @@ DATA: Final = Phase(
     probes=(
         Probe("structure", probes.structure, inline=True),
         Probe("author", probes.author, inline=True),
+        Probe("brings", filing.brings, inline=True),
         Probe("dkim", dkim.dkim, known=dkim.known),
         Probe("dmarc", dmarc.dmarc, closing=True),
     ),
@@ -226,10 +233,23 @@ def _take(facts: Facts, asked: Asking, transit: Transit) -> None:
 
 def judge(
     rules: tuple[Rule, ...], facts: Facts, policy: Policy, to: Recipient | None
-) -> Verdict | None:
-    """The first verdict that any rule gives."""
+) -> tuple[Verdict, ...]:
+    """What the rules say, in their order. One that stops the mail stands alone, and the first that
+    accepts is the last: what goes to junk may be marked as well, or be refused for another reason.
+    """
+    found: list[Verdict] = []
     for rule in rules:
         verdict = rule(facts, policy, to)
-        if verdict is not None:
-            return verdict
-    return None
+        if verdict is None:
+            continue
+        if not verdict.passes:
+            return (verdict,)
+        found.append(verdict)
+        if verdict.action is Action.ACCEPT:
+            break
+    return tuple(found)
+
+
+def stopped(verdicts: tuple[Verdict, ...]) -> Verdict | None:
+    """The verdict that lets nothing pass, if `judge` found one."""
+    return verdicts[0] if verdicts and not verdicts[0].passes else None

@@ -28,7 +28,7 @@ from postroom.domain.transit import (
 )
 from postroom.formats.compose import received_field, return_path
 from postroom.formats.parsed import Parsed, below, parse
-from postroom.mailflow import authentication, signing, telling
+from postroom.mailflow import authentication, filing, sealing, signing, telling
 from postroom.mailflow.amending import Amendment, amend
 from postroom.mailflow.delivery import Placing, Plan, Relaying, Settling, split
 from postroom.mailflow.house import MailHouse
@@ -49,27 +49,31 @@ async def make_plan(house: MailHouse, transit: Transit, settling: Settling | Non
     assert spool is not None and parsed is not None  # intake does not come here without them
     placings = _placings(house, transit)
     relayings = _relayings(transit)
+    brought = filing.brought(house, transit)
     amendment = amend(transit, spool, house.hostname, house.default_domain)
     transit.amended += amendment.told
     vouched = authentication.fields(transit, house.hostname)
     received = vouched + _received(house, transit) + _added(transit) + amendment.added
     forms = []
-    if placings:
+    if placings or brought is not None:
         forms.append(Form(return_path(transit.reverse_path) + received, amendment.cuts))
     if relayings:
         plain = Form(received, amendment.cuts)
         # Signed last, and on top: what leaves is what was signed.
         signed = await signing.fields(house, transit, spool, plain)
-        forms.append(Form(signed + received, amendment.cuts))
+        sealed = await sealing.fields(house, transit, spool, plain, vouched)
+        forms.append(Form(sealed + signed + received, amendment.cuts))
     shape = await _shape(spool, parsed, forms[0], amendment) if placings else None
     finished = await house.blobs.finish(spool, forms)
-    here = finished.wholes[0] if placings else None
+    here = finished.wholes[0] if placings or brought is not None else None
     there = finished.wholes[-1] if relayings else None
     unit, queued = split(placings)
     each = transit.visit.protocol is Protocol.LMTP  # the peer hears of each: RFC 2033 §4.2
     record = telling.accepted(transit, unit, queued, relayings, finished.wholes[0])
     message_id = amendment.message_id or (parsed.message_id or b"").decode("latin-1")
     record["message_id"] = message_id
+    if brought is not None:
+        record["reports"] = brought.address
     reverse_path = str(transit.reverse_path) if transit.reverse_path is not None else None
     hops = {r.hop for r in relayings} | ({LOCALLY} if placings else set())
     return Plan(
@@ -96,6 +100,7 @@ async def make_plan(house: MailHouse, transit: Transit, settling: Settling | Non
         keys=_keys(transit, placings, relayings, reverse_path, message_id),
         notices=await delivered_notices(house, transit, unit, spool),
         settling=settling,
+        brought=brought,
         no_room=_no_room(transit) if each else (),
     )
 

@@ -86,11 +86,14 @@ async def _signed(
 ) -> bytes:
     if not trust.can_sign(found):
         raise Malformed("Its header is too large, or has no end")
+    return _made(house, found, await body_hash(spool, start), keys, policy)
+
+
+async def body_hash(spool: Spool, start: int) -> bytes:
+    """The hash of the body, which begins at `start`, as signatures and seals of ours have it."""
     if spool.size > INLINE:
-        body = await asyncio.to_thread(lambda: trust.hash_body(_pieces(spool.content(), start)))
-    else:
-        body = trust.hash_body(_pieces(spool.content(), start))
-    return _made(house, found, body, keys, policy)
+        return await asyncio.to_thread(lambda: trust.hash_body(pieces(spool.content(), start)))
+    return trust.hash_body(pieces(spool.content(), start))
 
 
 def _made(
@@ -106,7 +109,8 @@ def _made(
     return trust.sign(found, body, opened, more, house.clock.now() // 1000)
 
 
-def _pieces(content: bytes, start: int) -> Iterator[bytes]:
+def pieces(content: bytes, start: int) -> Iterator[bytes]:
+    """What follows `start`, in pieces that a hash takes at once."""
     for at in range(start, len(content), INLINE):
         yield content[at : at + INLINE]
 
@@ -145,7 +149,7 @@ async def again(house: MailHouse, content: bytes) -> bytes:
         keys, policy = await house.mail.read(_now, house, domains)
         if not keys or not trust.can_sign(found):
             return bare
-        body = await asyncio.to_thread(trust.hash_body, _pieces(bare, found.end))
+        body = await asyncio.to_thread(trust.hash_body, pieces(bare, found.end))
         return _made(house, found, body, keys, policy) + bare
     except MailError as error:
         UNSIGNED.add()

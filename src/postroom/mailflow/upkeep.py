@@ -8,10 +8,11 @@ from postroom.core.clock import Instant
 from postroom.core.jobs import JOBS, job
 from postroom.domain import feedback, trace
 from postroom.domain.directory import people
+from postroom.domain.feedback import sent
 from postroom.domain.mailboxes import cleaning
 from postroom.domain.policy import Policy
 from postroom.domain.schema import SWEEP
-from postroom.mailflow import signingkeys
+from postroom.mailflow import dmarc_reports, filing, searching, signingkeys
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.settings import RetentionSettings
 from postroom.store import journal, sweeper
@@ -84,10 +85,14 @@ async def forget_traces(house: MailHouse) -> bool:
 
 @job("feedback.forget", every=6 * HOUR)
 async def forget_feedback(house: MailHouse) -> bool:
-    """Forget what DMARC found, as long ago as traces of refusals are forgotten."""
-    days = (await _retention(house)).refusals_days
-    before = feedback.day_of(_ago(house, days))
-    return bool(await house.state.write_later(feedback.forget, before))
+    """Forget what DMARC found, as long ago as traces of refusals are forgotten, and what was told
+    of it, as long ago as traces are; never what is still to be reported."""
+    kept, least = await _retention(house), dmarc_reports.DAYS + 2
+    before = feedback.day_of(_ago(house, max(kept.refusals_days, least)))
+    counted = await house.state.write_later(feedback.forget, before)
+    before = feedback.day_of(_ago(house, max(kept.traces_days, least)))
+    told = await house.mail.write_later(sent.forget, before)
+    return bool(counted or told)
 
 
 @job("blobs.sweep", every=6 * HOUR, lease=HOUR)
@@ -113,5 +118,11 @@ async def tend_signing_keys(house: MailHouse) -> bool:
     return await signingkeys.tend(house)
 
 
+SEARCH_JOBS: Final = (searching.INDEX, searching.MERGE)
+"""They take their time: the others do not wait behind them."""
+
+REPORT_JOBS: Final = (filing.file_reports, filing.forget_reports)
+"""Reports that others send."""
+
 JOBS_DECLARED: Final = tuple(sorted(JOBS))
-"""The names of the jobs above: importing this module declares them."""
+"""The names of the jobs above and of those: importing this module declares them."""

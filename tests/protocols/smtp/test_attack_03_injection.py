@@ -183,6 +183,12 @@ def test_attack_03_names_and_paths_stay_within_their_fields(
 PRINTABLE = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=30)
 
 
+def _told(text: str) -> list[str]:
+    """The words of a text as a report has them: it may be folded, and what begins an encoded word
+    is broken, so that no reader decodes what somebody made up."""
+    return text.replace("=?", "= ?").split()
+
+
 @given(
     envid=st.one_of(PRINTABLE.map(str.encode), PRINTABLE.map(str.encode), st.binary(max_size=40)),
     orcpt=st.one_of(PRINTABLE, PRINTABLE, TEXT),
@@ -211,10 +217,10 @@ def test_attack_03_envid_and_orcpt_stay_within_their_fields_of_a_report(
         assert {"Bcc", "X"}.isdisjoint(fields_of(stored[1]))
         report = dsn.parse(stored[1])
         assert report is not None
-        assert (report.original_envelope_id or "").split() == envid.decode().split()
+        assert (report.original_envelope_id or "").split() == _told(envid.decode())
         (status,) = report.recipients
         assert status.original_recipient is not None
-        assert status.original_recipient.value.split() == orcpt.split()  # it may be folded
+        assert status.original_recipient.value.split() == _told(orcpt)
         assert status.final_recipient.value == "ann@example.test"
     assert not desk.waiting()
 

@@ -1,7 +1,7 @@
 """Feedback: what is told to domains about mail in their name, counted until it is told.
 
-RFC 9990 §3. In `state`: a second of it may be lost. Called by mailflow. May import: store,
-formats, core.
+RFC 9990 §3. In `state`: a second of it may be lost. What was told lies in `mail`, in the unit of
+the message that tells it (`sent`). Called by mailflow and admin. May import: store, formats, core.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""What DMARC found, counted for each day and each domain whose policy it was. RFC 9990 §3."""
+"""What DMARC found, counted for each day and each domain whose policy it was, and what of it was
+told to whom. RFC 9990 §3."""
 
 from __future__ import annotations
 
-from sqlalchemy import Index
+from sqlalchemy import ForeignKeyConstraint, Index
 
-from postroom.store.schema import INT, STATE, TEXT, column, narrow
+from postroom.store.schema import INT, MAIL, STATE, TEXT, column, narrow
 from postroom.store.sql import sql
 
 DMARC_TALLY = narrow(
@@ -38,3 +39,73 @@ OLD = sql("""
 FORGET = sql("""
     DELETE FROM dmarc_tally WHERE policy_domain = :policy_domain AND day = :day AND key = :key
 """)
+
+# --- what was told ----------------------------------------------------------------------------
+
+DMARC_TOLD = narrow(
+    "dmarc_told",
+    MAIL,
+    column("policy_domain", TEXT, primary_key=True),
+    column("day", INT, primary_key=True),
+    column("report_id", TEXT),
+    column("at", INT),
+    column("again", INT),  # when it is tried once more; 0: it is settled
+    column("why", TEXT),  # why there was nobody to tell
+    Index("dmarc_told_day", "day", "policy_domain"),
+)
+
+DMARC_SENT = narrow(
+    "dmarc_sent",
+    MAIL,
+    column("policy_domain", TEXT, primary_key=True),
+    column("day", INT, primary_key=True),
+    column("destination", TEXT, primary_key=True),
+    column("octets", INT),  # of the message
+    column("trace", INT),  # 0: it was not sent
+    column("why", TEXT),  # why it was not
+    ForeignKeyConstraint(
+        ["policy_domain", "day"],
+        ["dmarc_told.policy_domain", "dmarc_told.day"],
+        ondelete="CASCADE",
+    ),
+)
+
+REACHED = sql("SELECT max(policy_domain) FROM dmarc_told WHERE day = :day")
+AGAIN = sql("""
+    SELECT policy_domain, day FROM dmarc_told
+    WHERE day >= :first AND again > 0 AND again <= :now
+    ORDER BY day, policy_domain LIMIT :limit
+""")
+POSTPONE = sql("""
+    INSERT INTO dmarc_told (policy_domain, day, report_id, at, again, why)
+    VALUES (:policy_domain, :day, '', :now, :again, :why)
+    ON CONFLICT (policy_domain, day)
+    DO UPDATE SET again = excluded.again, at = excluded.at, why = excluded.why
+    WHERE dmarc_told.again > 0
+""")
+SETTLE = sql("""
+    INSERT INTO dmarc_told (policy_domain, day, report_id, at, again, why)
+    VALUES (:policy_domain, :day, :report_id, :now, 0, :why)
+    ON CONFLICT (policy_domain, day)
+    DO UPDATE SET report_id = excluded.report_id, at = excluded.at, again = 0, why = excluded.why
+    WHERE dmarc_told.again > 0
+""")
+SENT = sql("""
+    INSERT INTO dmarc_sent (policy_domain, day, destination, octets, trace, why)
+    VALUES (:policy_domain, :day, :destination, :octets, :trace, :why)
+""")
+_LISTED = """
+    SELECT t.policy_domain, t.day, t.at, t.report_id, t.again, t.why,
+        s.destination, s.octets, s.trace, s.why
+    FROM dmarc_told t
+    LEFT JOIN dmarc_sent s ON s.policy_domain = t.policy_domain AND s.day = t.day
+"""
+LATEST = sql(f"{_LISTED} ORDER BY t.day DESC, t.policy_domain, s.destination LIMIT :limit")
+LATEST_OF = sql(f"""
+    {_LISTED} WHERE t.policy_domain = :policy_domain
+    ORDER BY t.day DESC, s.destination LIMIT :limit
+""")
+OLD_TOLD = sql("""
+    SELECT policy_domain, day FROM dmarc_told WHERE day < :before ORDER BY day LIMIT :limit
+""")
+FORGET_TOLD = sql("DELETE FROM dmarc_told WHERE policy_domain = :policy_domain AND day = :day")

@@ -13,7 +13,7 @@ from postroom.core.errors import StoreFailed
 from postroom.domain.queue import QueuedMessage, Recipient
 from postroom.formats.address import parse_mailbox
 from postroom.formats.recode import to_seven_bit
-from postroom.mailflow import signing
+from postroom.mailflow import sealing, signing
 from postroom.mailflow.house import MailHouse
 from postroom.net.smtp import Content, NeedsDowngrade
 from postroom.store.sql import Tx
@@ -111,7 +111,8 @@ async def seven_bit(content: Held | Filed, need: NeedsDowngrade) -> Held | None:
 
 async def signed_anew(house: MailHouse, content: Held) -> Held:
     """A content that was re-encoded, with signatures that hold in place of those that we made."""
-    return Held(await signing.again(house, content.content), content.eight_bit)
+    signed = await signing.again(house, content.content)
+    return Held(await sealing.again(house, signed), content.eight_bit)
 
 
 # --- the envelope -------------------------------------------------------------------------

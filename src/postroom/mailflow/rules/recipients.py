@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from postroom.core.errors import NoSuchRecipient, OverQuota, Status, TooMany
-from postroom.domain.facts import CrowdFact, PeerFact, RecipientFact, RoomFact
+from postroom.domain.facts import CrowdFact, PeerFact, RecipientFact, ReportsFact, RoomFact
 from postroom.domain.policy import Policy
 from postroom.domain.transit import Action, Facts, Recipient, Verdict, refuse
 from postroom.mailflow.settings import QuotaSettings, SmtpSettings
@@ -75,7 +75,7 @@ def known(facts: Facts, policy: Policy, to: Recipient | None) -> Verdict | None:
             "The directory does not answer now, please try again",
             "the directory gave no answer in time",
         )
-    if recipient.destinations or recipient.outside:
+    if recipient.destinations or recipient.outside or facts.get(ReportsFact) is not None:
         return None
     return refuse("known", NoSuchRecipient, recipient.problem, code=550)
 

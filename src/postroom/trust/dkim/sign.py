@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -158,22 +158,32 @@ def sign(
     return b"".join(made)
 
 
-def _signed(found: Headers, more: Sequence[str]) -> tuple[list[str], bytes]:
-    """The names for h=, and the fields in their canonical form."""
+def names(found: Headers, more: Sequence[str]) -> list[str]:
+    """The names for h=. Raises Malformed for too many."""
     listed: list[str] = []
-    pieces: list[bytes] = []
-    seen: set[str] = set()
-    for name in (*OVERSIGNED, *more):
-        if name.lower() in seen or not _IS_NAME(name):
-            continue
-        seen.add(name.lower())
-        there = found.find(name.encode("ascii"))
-        listed += [name] * (len(there) + (name in OVERSIGNED))
-        for each in reversed(there):
-            source = found.source
-            pieces.append(canon.field(each.name, each.raw(source), each.raw_value(source), RELAXED))
+    for name in _each(more):
+        listed += [name] * (len(found.find(name.encode("ascii"))) + (name in OVERSIGNED))
         if len(listed) > FIELDS_MOST:
             raise Malformed("The header has too many fields to be signed")
+    return listed
+
+
+def _each(more: Sequence[str]) -> Iterator[str]:
+    seen: set[str] = set()
+    for name in (*OVERSIGNED, *more):
+        if name.lower() not in seen and _IS_NAME(name):
+            seen.add(name.lower())
+            yield name
+
+
+def _signed(found: Headers, more: Sequence[str]) -> tuple[list[str], bytes]:
+    """The names for h=, and the fields in their canonical form."""
+    listed, source = names(found, more), found.source
+    pieces = [
+        canon.field(each.name, each.raw(source), each.raw_value(source), RELAXED)
+        for name in dict.fromkeys(listed)
+        for each in reversed(found.find(name.encode("ascii")))
+    ]
     return listed, b"".join(pieces)
 
 

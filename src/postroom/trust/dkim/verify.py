@@ -220,6 +220,12 @@ class Fields:
 
     def digest(self, own: Field, signed: Sequence[bytes], how: str) -> bytes:
         """The hash of the header as the signature in the field `own` is over it. RFC 6376 §3.7."""
+        made = self.hashed(signed, how)
+        made.update(without(self._found, own, how))
+        return made.digest()
+
+    def hashed(self, signed: Sequence[bytes], how: str) -> hashlib._Hash:
+        """The same without that field."""
         made = hashlib.sha256()
         taken: dict[bytes, int] = {}
         for name in signed:
@@ -229,8 +235,7 @@ class Fields:
             n = taken[name] = taken.get(name, 0) + 1
             if n <= len(there):
                 made.update(self.canonical(there[-n], how))
-        made.update(without(self._found, own, how))
-        return made.digest()
+        return made
 
     def canonical(self, each: Field, how: str) -> bytes:
         """One field in its canonical form, with its line end."""

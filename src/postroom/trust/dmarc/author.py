@@ -49,6 +49,9 @@ def read(values: Sequence[bytes], *, whole: bool) -> Authors:
         for mailbox in _mailboxes(value):
             if not mailbox.domain:
                 continue  # `From: root` of a machine: nobody's domain is used
+            if "@" in mailbox.local and f'"{mailbox.local}"@'.encode() not in value:
+                # Unquoted, some readers take the first for the end of it, others the last.
+                problem = problem or "its From field has an address with several @"
             count += 1
             domain = _domain(mailbox.domain)
             if domain is None:

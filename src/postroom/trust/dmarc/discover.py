@@ -12,7 +12,7 @@ from typing import Final
 
 from postroom.core.errors import Malformed
 from postroom.net.dns import Kind, from_labels
-from postroom.trust.dmarc.record import Record, authorises, select
+from postroom.trust.dmarc.record import Record, acceptance, select
 from postroom.trust.lookups import Lookup
 
 MOST_QUERIES: Final = 8
@@ -132,17 +132,26 @@ class Walks:
 
         Somebody of the same organisation is not asked.
         """
+        return await self.acceptance(domain, destination) is not None
+
+    async def acceptance(self, domain: str, destination: str) -> Record | None:
+        """By which record reports about `domain` may go to the domain `destination`; None: they
+        may not. RFC 9990 §4.
+
+        Its `rua` takes the place of addresses there that the policy of `domain` names. It says
+        nothing if it is of the same organisation, which is not asked.
+        """
         if destination == domain:
-            return True
+            return Record("")
         if await self.organisation(destination) == await self.organisation(domain):
-            return True
+            return Record("")
         name = f"{domain}._report._dmarc.{destination}"
         try:
             asked = from_labels(name.encode("utf-8", "replace").split(b"."))
         except Malformed:
-            return False
+            return None
         answer = await self._lookup.query(asked, Kind.TXT)
-        return authorises(text for text in answer.records if isinstance(text, bytes))
+        return acceptance(text for text in answer.records if isinstance(text, bytes))
 
 
 def _is_suffix(name: str, record: Record) -> bool:

@@ -19,6 +19,8 @@ class Wanted:
     on_quarantine: str = "junk"
     on_temperror: str = "accept"  # accept, defer
     exempt: str = ""  # the entry of a list that lets this message pass; empty: none
+    vouched: str = ""  # why a trusted ARC chain lets it pass; empty: none does
+    told: str = ""  # the same as reports have it: RFC 8617 §7.2.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class Disposition:
     setting: str = ""  # that caused it, if one did
     override: str = ""  # why it is not as the domain wished: RFC 9990 §3.1.1.6 `type`
     comment: str = ""  # the same in words
+    told: str = ""  # instead of these in reports, if there is a form for it
 
     @property
     def reported(self) -> Request:
@@ -56,6 +59,8 @@ def dispose(code: DmarcCode, policy: Request, published: Request, wanted: Wanted
     if wanted.exempt:
         comment = f"{wanted.exempt} is exempt"
         return Disposition("accept", "dmarc.exempt", "local_policy", comment)
+    if wanted.vouched:
+        return Disposition("accept", "arc.trusted", "local_policy", wanted.vouched, wanted.told)
     if policy is Request.NONE:
         return Disposition()
     setting = _SETTINGS[policy]

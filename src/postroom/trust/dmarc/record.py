@@ -27,6 +27,7 @@ _IS_DMARC: Final = re.compile(rb"[vV][ \t]*+=[ \t]*+DMARC1[ \t]*+(?:;|\Z)").matc
 _IS_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*+:[!-~]++").fullmatch
 _SIZE: Final = re.compile(r"![0-9]++[kmgtKMGT]?\Z")
 _LONGEST_SIZE: Final = 24
+_SHIFTS: Final = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 _FAILURES: Final = frozenset("01ds")
 
 
@@ -43,9 +44,10 @@ class Record:
     strict_spf: bool = False
     testing: bool = False
     failures: tuple[str, ...] = ("0",)  # `fo`; means something only with `ruf`
-    rua: tuple[str, ...] = ()  # URIs, the obsolete sizes gone
+    rua: tuple[str, ...] = ()  # URIs without sizes
     ruf: tuple[str, ...] = ()
     usable: bool = True  # False: no valid wish and nobody to tell. RFC 9989 §4.10.1
+    most: tuple[int, ...] = ()  # octets that each of `rua` takes; 0: it does not say
 
     def request(self, *, below: bool, exists: bool) -> tuple[str, Request]:
         """The tag that applies to the domain itself, or to one below it, and what it says."""
@@ -68,15 +70,20 @@ def select(texts: Iterable[bytes]) -> Record | None:
     return _remembered(text) if len(text) <= CACHED_OCTETS else _read(text)
 
 
-def authorises(texts: Iterable[bytes]) -> bool:
-    """Whether a TXT record accepts another domain's reports: RFC 9990 §4 needs but `v=DMARC1`."""
-    return any(_IS_DMARC(text) for text in texts if len(text) <= LONGEST)
+def acceptance(texts: Iterable[bytes]) -> Record | None:
+    """The TXT record that accepts another domain's reports: RFC 9990 §4 needs but `v=DMARC1`.
+
+    Of several, the first that names addresses of its own.
+    """
+    found = [_read(text) for text in texts if len(text) <= LONGEST and _IS_DMARC(text)]
+    return next((each for each in found if each.rua), found[0] if found else None)
 
 
 def _read(octets: bytes) -> Record:
     text = octets.decode("latin-1")
     tags, seen = _tags(text)
-    rua = _uris(tags.get("rua", ""))
+    listed = _uris(tags.get("rua", ""))
+    rua = tuple(listed)
     p = _request(tags.get("p"))
     # A wish that cannot be understood voids the others too: RFC 9989 §4.10.1.
     broken = p is None or any(tag in seen and _request(tags.get(tag)) is None for tag in _BELOW)
@@ -93,8 +100,9 @@ def _read(octets: bytes) -> Record:
         testing=_one_of("yn", tags.get("t"), "n") == "y",
         failures=failures if _are_failures(failures) else ("0",),
         rua=rua,
-        ruf=_uris(tags.get("ruf", "")),
+        ruf=tuple(_uris(tags.get("ruf", ""))),
         usable=not broken or bool(rua),
+        most=tuple(listed.values()),
     )
 
 
@@ -141,19 +149,28 @@ def _are_failures(found: tuple[str, ...]) -> bool:
     return _FAILURES.issuperset(found) and not {"0", "1"}.issubset(found)
 
 
-def _uris(value: str) -> tuple[str, ...]:
-    """The valid URIs of a list, without the sizes of RFC 7489 §6.2."""
-    found: list[str] = []
+def _uris(value: str) -> dict[str, int]:
+    """The valid URIs of a list, and how many octets each takes: RFC 7489 §6.2.
+
+    RFC 9989 knows such sizes no more, but who wrote one has no room for more.
+    """
+    found: dict[str, int] = {}
     for piece in value.split(",", 4 * MOST_URIS):
         uri = piece.strip(" \t")
+        most = 0
         size = _SIZE.search(uri, max(0, len(uri) - _LONGEST_SIZE))
         if size is not None:
-            uri = uri[: size.start()]
+            uri, most = uri[: size.start()], _octets(size[0][1:].lower())
         if _IS_URI(uri) and uri not in found:
-            found.append(uri)
+            found[uri] = most
             if len(found) == MOST_URIS:
                 break
-    return tuple(found)
+    return found
+
+
+def _octets(size: str) -> int:
+    number = size.rstrip("kmgt")
+    return int(number) << _SHIFTS[size[len(number) :]]
 
 
 def mailbox(uri: str) -> Address | None:

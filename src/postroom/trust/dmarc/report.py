@@ -82,6 +82,8 @@ _Element = tuple[str, "str | list[_Element]"]
 
 
 def _head(metadata: Metadata, domain: str, policy: Record) -> list[_Element]:
+    # The walk begins at the author's own domain, so a record found there was found by it, too:
+    # this server knows no other way. RFC 9989 §4.10.
     published: list[_Element] = [("domain", domain), ("discovery_method", "treewalk")]
     published.append(("p", policy.p.value))
     published.append(("sp", (policy.sp or policy.p).value))
