@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
+from postroom.core import log
 from postroom.core.errors import NotAllowed
 from postroom.core.secrets import Keyring
 from postroom.domain.directory import people
@@ -22,6 +26,15 @@ from postroom.testing import rounds
 
 _AUDIT = Statement("SELECT operation FROM audit ORDER BY id DESC LIMIT 2")
 PEOPLE = rounds.addresses(3)
+
+
+@pytest.fixture(autouse=True)
+def log_of_a_command(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A command sets up the log of its process for good; here others come after it."""
+    before = structlog.get_config()
+    monkeypatch.setattr(log, "configure", partial(log.configure, once=False))
+    yield
+    structlog.configure(**before)
 
 
 @pytest.fixture
