@@ -37,7 +37,7 @@ run: setup
 
 # Without a PostgreSQL the tests of that engine are skipped, and the last lines say so.
 test: setup
-	$(PY) -m pytest -n 2 --dist loadfile -m 'not verify'
+	$(PY) -m pytest -n 2 --dist loadfile
 
 check: setup
 	$(BIN)/ruff check $(CODE)

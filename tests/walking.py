@@ -24,7 +24,9 @@ from typing import Any, Final
 
 from postroom.admin import client
 from postroom.server.instance import Layout, read_status
+from postroom.testing.dns import DnsServer
 from postroom.testing.process import ProcessDiedError, ServerProcess, free_offset
+from postroom.testing.zones import Zones
 from postroom.wire.smtp import dot_stuff
 
 HOST: Final = "127.0.0.1"
@@ -32,6 +34,7 @@ DOMAIN: Final = "example.test"
 PROGRAM: Final = (sys.executable, "-m", "postroom")
 ENVIRONMENT: Final = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src")}
 PATIENCE: Final = 30.0  # seconds for any one client
+RESOLVER: Final = "--resolver"
 TRIES: Final = 3  # another process may take a port between the look and the start
 
 _TRACE_ID: Final = re.compile(r"\br[0-9a-z]{13}\b")
@@ -100,6 +103,7 @@ class Walking:
         self._options = options
         self._env = {**ENVIRONMENT, **(env or {})}
         self._server: ServerProcess | None = None
+        self._dns: DnsServer | None = None
         self._log = ""  # of the servers before this one
 
     # --- the server ------------------------------------------------------------------------------
@@ -130,8 +134,17 @@ class Walking:
 
     def serve(self) -> ServerProcess:
         """One more `postroom serve` on this directory, whatever becomes of it."""
-        words = ("serve", "--port-offset", str(self.offset), "--workers", "2")
+        words = ["serve", "--port-offset", str(self.offset), "--workers", "2"]
+        if RESOLVER not in self._options:
+            words += [RESOLVER, self._resolver()]
         return ServerProcess([*PROGRAM, *words, *self._options], self.data, env=self._env)
+
+    def _resolver(self) -> str:
+        """A DNS in which nobody exists, and which says so at once: the machine's may be slow."""
+        if self._dns is None:
+            self._dns = DnsServer(Zones())
+            self._dns.__enter__()
+        return str(self._dns)
 
     def stop(self) -> int:
         """SIGTERM and wait: the exit code."""
@@ -145,6 +158,9 @@ class Walking:
             self._log += self._server.stderr()
             self._server.close()
             self._server = None
+        if self._dns is not None:
+            self._dns.__exit__(None, None, None)
+            self._dns = None
 
     def reload(self) -> None:
         self.server.signal(signal.SIGHUP)

@@ -42,7 +42,7 @@ def forms(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Form]]:
 
 def test_every_group_of_the_project_can_be_run() -> None:
     found = groups(ROOT)
-    assert {"fuzz", "marked"} <= set(found)
+    assert {"fuzz", "crash"} <= set(found)
     for name in found:
         assert callable(load(name).run)
 

@@ -13,7 +13,7 @@ from tools.fuzzing import Outcome, fuzz_apart
 from tools.verification import Form, Report
 
 TARGETS = Path(__file__).resolve().parent.parent / "fuzz"
-SECONDS = {Form.SHORT: 5.0, Form.LONG: 60.0}  # for each target
+SECONDS = {Form.SHORT: 3.0, Form.LONG: 60.0}  # for each target
 SEED = {Form.SHORT: 1, Form.LONG: 2}
 
 

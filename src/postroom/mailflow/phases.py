@@ -12,6 +12,7 @@ from typing import Final
 
 import structlog
 
+from postroom.core.errors import MailError
 from postroom.domain.policy import Policy
 from postroom.domain.transit import Action, Fact, Facts, Recipient, Transit, Verdict
 from postroom.mailflow import authentication, dkim, dmarc, filing, probes
@@ -225,7 +226,10 @@ def _take(facts: Facts, asked: Asking, transit: Transit) -> None:
         elif (error := task.exception()) is None:
             facts.put(*task.result())
         else:
-            if not isinstance(error, TimeoutError):
+            if isinstance(error, MailError):  # such as a disk that does not give the content back
+                why = error.detail or str(error)
+                _log.warning("probe failed", probe=name, transit=transit.id, reason=why)
+            elif not isinstance(error, TimeoutError):
                 _log.error("probe failed", probe=name, transit=transit.id, exc_info=error)
             facts.late.append(name)
     facts.late.sort()
