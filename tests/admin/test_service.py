@@ -50,7 +50,12 @@ async def test_status_without_a_server(admin: Admin) -> None:
 
 
 async def test_status_of_a_server_shows_workers_and_metrics(admin: Admin) -> None:
-    running = ServerView("ready", (WorkerView(0, 4711, "ready", 2),), ("smtp 127.0.0.1:20025",))
+    running = ServerView(
+        "ready",
+        (WorkerView(0, 4711, "ready", 2),),
+        ("smtp 127.0.0.1:20025",),
+        WorkerView(1, 4712, "ready", 0),
+    )
 
     async def ask(question: Question[Any], deadline: float = 5) -> Answers[Any]:
         assert question == FindMetrics()
@@ -65,6 +70,7 @@ async def test_status_of_a_server_shows_workers_and_metrics(admin: Admin) -> Non
     told = shown.told()
     assert "WITHOUT worker 2: it did not answer in time" in told
     assert "worker 0: ready, process 4711, died 2 times" in told
+    assert "background work: ready, process 4712, died 0 times" in told
     assert "listens: smtp 127.0.0.1:20025" in told
     assert "admin.operations{operation=status}" in told
     assert "auth.hashing" not in told or "on average" in told

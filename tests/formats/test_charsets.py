@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import encodings.aliases
+import re
 
 import pytest
 from hypothesis import example, given, settings
@@ -124,3 +125,27 @@ def test_decoding_never_raises_and_gives_text_that_can_be_sent(data: bytes, labe
 def test_guessing_never_raises(data: bytes) -> None:
     charsets.decode(data, None).encode("utf-8")
     assert charsets.guess(data)
+
+
+@pytest.mark.parametrize("codec", sorted(set(charsets._CODEC.values())))
+@given(
+    st.lists(st.binary(max_size=4) | st.sampled_from([b"REPORT", b"-A-", b"\x1b$B"]), max_size=8)
+)
+@settings(max_examples=30, deadline=None)
+def test_a_string_that_stands_in_the_octets_stands_in_the_text(
+    codec: str, pieces: list[bytes]
+) -> None:
+    data = b"".join(pieces)
+    for charset in (codec, None, "us-ascii"):
+        if charsets.keeps_ascii(data, charset):
+            text = charsets.decode(data, charset)
+            for run in re.findall(rb"[\x00-\x7f]+", data):
+                assert run.decode("ascii") in text
+
+
+def test_the_charsets_of_most_mail_are_looked_at_as_octets() -> None:
+    for charset in ("utf-8", "us-ascii", "iso-8859-1", "windows-1252", "koi8-r", None):
+        assert charsets.keeps_ascii(b"plain", charset)
+    for charset in ("utf-16", "iso-2022-jp", "shift_jis", "gb2312", "utf-7", "cp037", "big5"):
+        assert not charsets.keeps_ascii(b"plain", charset)
+    assert not charsets.keeps_ascii("naïve".encode(), "us-ascii")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import unicodedata
 
@@ -26,6 +27,17 @@ def test_texts_compare_by_title_case_and_decomposition(text: str) -> None:
         title = character.title() if len(character.title()) == 1 else character
         expected += unicodedata.normalize("NFKD", title)
     assert fold(text) == expected
+
+
+def test_every_character_folds_in_a_text_as_it_does_alone() -> None:
+    """What is folded as a whole must not differ: no mapping may depend on a neighbour."""
+    alphabet = [chr(code) for code in range(sys.maxunicode + 1) if not 0xD800 <= code < 0xE000]
+    alone = [
+        unicodedata.normalize("NFKD", each.title() if len(each.title()) == 1 else each)
+        for each in alphabet
+    ]
+    assert fold("".join(alphabet)) == "".join(alone)
+    assert fold("é".join(alphabet)) == "E\u0301".join(alone)
 
 
 @given(st.text(), st.integers(0))

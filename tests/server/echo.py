@@ -1,6 +1,6 @@
 """A small server for tests: the real supervisor over an echo worker.
 
-python echo.py [--workers N] [--grace S] [--die-at-start] [--no-drain] --data DIR
+python echo.py [--workers N] [--grace S] [--die-at-start] [--no-drain] [--background] --data DIR
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import os
 import signal
+import socket
 import sys
 import time
 from functools import partial
@@ -103,6 +104,22 @@ async def work(options: argparse.Namespace, context: WorkerContext) -> None:
     await asyncio.gather(*(acceptor.shutdown() for acceptor in acceptors))
 
 
+async def sweep(context: WorkerContext) -> None:
+    """The process that serves nobody: it says which doors it was left with."""
+    listening = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            with socket.socket(fileno=os.dup(int(name))) as sock:
+                if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    listening.append(str(sock.getsockname()))
+        except OSError:
+            continue  # no socket
+    with open(os.path.join(context.layout.root, "background"), "a", encoding="utf-8") as file:
+        file.write(f"{os.getpid()} {len(context.sockets)} {listening}\n")
+    context.ready()
+    await context.stopping.wait()
+
+
 def clear_up(layout: Layout, index: int, pid: int, status: int) -> None:
     with open(os.path.join(layout.root, "deaths"), "a", encoding="ascii") as file:
         file.write(f"{index} {pid} {status} {os.getpid()}\n")
@@ -116,6 +133,7 @@ def main() -> int:
     parser.add_argument("--wait", type=float, default=5)
     parser.add_argument("--die-at-start", action="store_true")
     parser.add_argument("--no-drain", action="store_true")
+    parser.add_argument("--background", action="store_true")
     options = parser.parse_args()
     layout = Layout(options.data)
     notify = Notify.from_environment(os.environ, os.getpid())
@@ -140,6 +158,7 @@ def main() -> int:
         instance,
         sockets,
         partial(work, options),
+        background=sweep if options.background else None,
         notify=notify,
         on_worker_death=partial(clear_up, layout),
         grace=options.grace,

@@ -112,6 +112,30 @@ async def test_what_one_worker_tells_all_hear_once(tmp_path: Path) -> None:
         assert len(heard) == 3
 
 
+async def test_who_works_in_the_background_hears_of_the_directory_alone(tmp_path: Path) -> None:
+    run = str(tmp_path)
+    worker, background = MachineBus(run, 0, 1, background=1), MachineBus(run, 1, 1, background=1)
+    worker.start()
+    background.start()
+    try:
+        heard: list[object] = []
+        for kind in (QueueReady, DirectoryChanged):
+            background.subscribe(kind, heard.append)
+        background.subscribe(Changed, heard.append)
+        worker.tell([Changed(5, 9, Type.EMAIL), QueueReady(3)])
+        worker.tell([QueueReady(4), DirectoryChanged()])
+        await until(lambda: bool(heard))
+        await asyncio.sleep(0.02)
+        assert heard == [DirectoryChanged()]
+        here: list[object] = []
+        worker.subscribe(QueueReady, here.append)
+        background.tell([QueueReady(7)])  # such as a job that put something into the queue
+        await until(lambda: bool(here))
+    finally:
+        worker.close()
+        background.close()
+
+
 async def test_changes_of_one_account_travel_as_one(tmp_path: Path) -> None:
     async with buses(tmp_path, 2) as (first, second):
         heard: list[Changed] = []

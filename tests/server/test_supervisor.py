@@ -129,6 +129,45 @@ def test_a_worker_that_keeps_dying_is_given_up_and_the_others_get_its_share(
     assert "given up" in server.stdout() + server.stderr()
 
 
+def test_background_work_has_a_process_without_doors(
+    serve: Serve, layout: Layout, tmp_path: Path
+) -> None:
+    server = serve("--background")
+    eventually((tmp_path / "background").exists)
+    told = status(layout)
+    assert told.background is not None
+    assert [worker.index for worker in told.workers] == [0, 1]
+    assert told.background.index == 2
+    eventually(lambda: (tmp_path / "background").read_text().endswith("]\n"))
+    pid, given, listening = (tmp_path / "background").read_text().strip().split(" ", 2)
+    assert (int(pid), given, listening) == (told.background.pid, "0", "[]")
+    assert set(server.workers()) == {told.background.pid, *(w.pid for w in told.workers)}
+    server.terminate()
+    assert server.wait(10) == 0
+
+
+def test_background_work_that_keeps_dying_leaves_the_workers_alone(
+    serve: Serve, layout: Layout
+) -> None:
+    server = serve("--background")
+    workers = {worker.pid for worker in status(layout).workers}
+    for deaths in range(1, 6):
+        background = status(layout).background
+        assert background is not None
+        server.kill_one(background.pid)
+
+        def died(deaths: int = deaths) -> bool:
+            now = status(layout).background
+            return now is not None and now.deaths == deaths
+
+        eventually(died)
+    assert status(layout).state == "degraded"
+    assert {worker.pid for worker in status(layout).workers} == workers
+    with connect(layout) as sock:
+        assert int(ask(sock, b"PID")) in workers
+    assert server.returncode is None
+
+
 def test_when_no_worker_can_live_the_server_says_so_and_fails(serve: Serve, tmp_path: Path) -> None:
     with NotifySocket() as notify:
         server = serve("--die-at-start", env=notify.environment, ready=False)

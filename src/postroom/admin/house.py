@@ -103,6 +103,7 @@ class ServerView:
     state: str
     workers: tuple[WorkerView, ...]
     listeners: tuple[str, ...]
+    background: WorkerView | None = None
 
 
 def checker(flow: MailHouse) -> Callable[[bool], Awaitable[CheckReport]]:

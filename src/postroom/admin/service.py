@@ -59,6 +59,7 @@ class StatusView:
     metrics: Mapping[str, Any]  # of all workers; empty without a server
     missing: tuple[MissingWorker, ...] = ()
     warnings: tuple[str, ...] = ()
+    background: WorkerView | None = None  # the process that does what takes long
 
     def told(self) -> str:
         lines = [
@@ -68,12 +69,10 @@ class StatusView:
             f"{counted(self.waiting_recipients, 'recipient')} of "
             f"{counted(self.waiting_messages, 'message')}",
             *(f"listens: {each}" for each in self.listeners),
-            *(
-                f"worker {w.worker}: {w.state}, process {w.process}, "
-                f"died {counted(w.deaths, 'time')}"
-                for w in self.workers
-            ),
+            *(_process(f"worker {each.worker}", each) for each in self.workers),
         ]
+        if self.background is not None:
+            lines.append(_process("background work", self.background))
         if self.metrics:
             lines.append("metrics of all workers:")
         for name, metric in self.metrics.items():
@@ -82,6 +81,11 @@ class StatusView:
                 lines.append(f"  {name}{of} {_number(value)} {metric['unit']}")
         lines += [each.told() for each in self.missing]
         return "\n".join(lines)
+
+
+def _process(name: str, view: WorkerView) -> str:
+    deaths = counted(view.deaths, "time")
+    return f"{name}: {view.state}, process {view.process}, died {deaths}"
 
 
 def _number(value: object) -> str:
@@ -120,6 +124,7 @@ async def status(house: AdminHouse, asked: Nothing) -> StatusView:
         metrics=counted,
         missing=missing,
         warnings=(failing,) if failing else (),
+        background=server.background if server is not None else None,
     )
 
 

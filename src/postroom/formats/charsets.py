@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from functools import lru_cache
 from typing import Final
 
 from charset_normalizer import from_bytes
@@ -199,6 +200,33 @@ def decode_as(data: bytes, codec: str) -> str:
         # UTF-7 can spell halves of surrogate pairs, which no other encoding can carry.
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
+
+
+def keeps_ascii(data: bytes, charset: str | None) -> bool:
+    """Whether `decode` takes each ASCII octet of `data` for that character: where it does, a string
+    of them that stands in the octets stands in the text. False where that is not certain.
+    """
+    codec = lookup(charset) if charset else None
+    if codec is None or codec == "us-ascii":
+        return data.isascii() and b"\x1b" not in data
+    return _is_superset(codec)
+
+
+@lru_cache(maxsize=128)
+def _is_superset(codec: str) -> bool:
+    """Each character of ASCII is one octet here, and no other has such an octet."""
+    if codec in _SEVERAL_OCTETS:
+        return False
+    return decode_as(_ASCII, codec) == _ASCII.decode("ascii")
+
+
+_ASCII: Final = bytes(range(128))
+_SEVERAL_OCTETS: Final = frozenset(
+    {"utf-7", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"}
+    | {"cp932", "shift_jis_2004", "euc_jp", "euc_jis_2004", _JIS, "iso2022_jp_2", "iso2022_jp_2004"}
+    | {"gb18030", "hz", "big5", "big5hkscs", "cp949", "johab", "iso2022_kr"}
+)
+"""Codecs whose characters may have octets of ASCII in them."""
 
 
 def _byte_order(data: bytes, codec: str) -> str:

@@ -34,7 +34,13 @@ def fold(text: str) -> str:
     width, or in how accents are encoded fold alike, and `e` is found in `é`. One character at a
     time: linear, and a text may be cut anywhere.
     """
-    return text.upper() if text.isascii() else text.translate(_MAPPING)
+    if text.isascii():
+        return text.upper()
+    # Two texts in turn, from the first on: what folds as a whole, and what by the character.
+    pieces = _by_character().split(text)
+    pieces[::2] = [unicodedata.normalize("NFKD", piece.upper()) for piece in pieces[::2]]
+    pieces[1::2] = [piece.translate(_MAPPING) for piece in pieces[1::2]]
+    return "".join(pieces)
 
 
 class _Mapping(dict[int, str]):
@@ -52,6 +58,37 @@ class _Mapping(dict[int, str]):
 
 
 _MAPPING: Final = _Mapping()
+
+
+_LOOKED_AT: Final = ((0x80, 0x3400), (0x1F000, 0x1FB00))
+"""Most scripts with their accents, and pictures: here each character is looked at."""
+_ALIKE: Final = ((0x4E00, 0xA000), (0xAC00, 0xD7A4))
+"""Ideographs and Hangul: none of them is an exception."""
+
+
+@lru_cache(maxsize=1)
+def _by_character() -> re.Pattern[str]:
+    """Finds runs of characters that `str.upper` and NFKD of a whole text might treat otherwise than
+    one after the other: those whose upper case is not their title case, and whatever marks
+    could move over. What nobody looked at is among them.
+    """
+    odd: list[str] = []
+    beyond = 0x80
+    for start, end in sorted((*_LOOKED_AT, *_ALIKE)):
+        odd.append(_range(beyond, start - 1) if start > beyond else "")
+        beyond = end
+    odd.append(_range(beyond, sys.maxunicode))
+    odd += [
+        chr(code) for start, end in _LOOKED_AT for code in range(start, end) if _is_odd(chr(code))
+    ]
+    return re.compile(f"([{''.join(odd)}]+)")
+
+
+def _is_odd(character: str) -> bool:
+    alone = character.translate(_Mapping())
+    if unicodedata.combining(character) or unicodedata.combining(alone[0]):
+        return True
+    return alone != unicodedata.normalize("NFKD", character.upper())
 
 
 @lru_cache(maxsize=1)

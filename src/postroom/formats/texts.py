@@ -9,7 +9,7 @@ message whatever it holds, and bounded: a piece is about 256 KiB, cut at a line 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from postroom.formats import charsets, headers, mime
@@ -21,10 +21,42 @@ PIECE: Final = 256 * 1024
 _LINE_MOST: Final = 1024 * 1024
 
 
-def texts(raw: bytes) -> Iterator[Iterator[str]]:
-    """The text of the header block, then those of the body, each in pieces. Not folded."""
-    yield iter((header_text(raw, 0, len(raw)),))
+class Piece:
+    """A piece of a text, decoded when somebody wants it."""
+
+    __slots__ = ("_charset", "_data", "_text")
+
+    def __init__(self, data: bytes, charset: str | None, text: str | None = None) -> None:
+        """Without `text` it is what `data` means in that charset."""
+        self._data = data
+        self._charset = charset
+        self._text = text
+
+    @property
+    def text(self) -> str:
+        """Not folded."""
+        if self._text is None:
+            self._text = charsets.decode(self._data, self._charset)
+        return self._text
+
+    def holding(self, strings: Iterable[str]) -> set[str]:
+        """Those of some folded strings that it holds for certain, without decoding it: strings of
+        ASCII, as octets. Others it may hold as well.
+        """
+        if self._text is not None or not charsets.keeps_ascii(self._data, self._charset):
+            return set()
+        folded = self._data.upper()
+        return {each for each in strings if each.isascii() and each.encode("ascii") in folded}
+
+
+def texts(raw: bytes) -> Iterator[Iterator[Piece]]:
+    """The text of the header block, then those of the body, each in pieces."""
+    yield iter((_of_header(raw, 0, len(raw)),))
     yield from body_texts(raw)
+
+
+def _of_header(raw: bytes, start: int, end: int) -> Piece:
+    return Piece(b"", None, header_text(raw, start, end))
 
 
 def header_text(raw: bytes, start: int, end: int) -> str:
@@ -35,12 +67,12 @@ def header_text(raw: bytes, start: int, end: int) -> str:
     )
 
 
-def body_texts(raw: bytes) -> Iterator[Iterator[str]]:
+def body_texts(raw: bytes) -> Iterator[Iterator[Piece]]:
     """The texts of the body one after the other, each in pieces."""
     root = mime.scan(raw)
     for part in root.walk():
         if part is not root and part.body > part.start:
-            yield iter((header_text(raw, part.start, part.body),))
+            yield iter((_of_header(raw, part.start, part.body),))
         if part.end > part.body and (part.type == b"text" or _is_report(part)):
             yield _pieces(raw, part)
 
@@ -50,7 +82,7 @@ def _is_report(part: Part) -> bool:
     return part.type == b"message" and not part.is_message
 
 
-def _pieces(raw: bytes, part: Part) -> Iterator[str]:
+def _pieces(raw: bytes, part: Part) -> Iterator[Piece]:
     charset = _charset(part)
     codec = charsets.lookup(charset) if charset else None
     wide = codec is not None and codec.startswith(("utf-16", "utf-32"))
@@ -69,7 +101,7 @@ def _pieces(raw: bytes, part: Part) -> Iterator[str]:
             if not cut and len(held) < _LINE_MOST:
                 continue
             cut = cut or len(held)
-        yield charsets.decode(held[:cut], charset)
+        yield Piece(held[:cut], charset)
         held = held[cut:]
 
 

@@ -155,13 +155,17 @@ class MachineBus(Bus[Changed]):
         workers: int,
         codecs: Codecs | None = None,
         forms: Sequence[Form] = FORMS,
+        background: int | None = None,
     ) -> None:
-        """`run` is the folder of the sockets; it is open to nobody else."""
+        """`run` is the folder of the sockets; it is open to nobody else. `background` is asked as
+        the others are, and told of the directory alone: it serves nobody who waits for news.
+        """
         super().__init__(Changed, account_of, later)
         self._loop = asyncio.get_running_loop()
         self._run = run
         self._index = index
         self._others = [other for other in range(workers) if other != index]
+        self._background = [background] if background is not None and background != index else []
         self._codecs = codecs or Codecs()
         self._open = ExitStack()
         self._sock: socket.socket | None = None
@@ -186,7 +190,7 @@ class MachineBus(Bus[Changed]):
                 sock.bind(short)
         finally:
             os.umask(before)
-        for other in self._others:
+        for other in (*self._others, *self._background):
             path = self._open.enter_context(short_path(bus_path(self._run, other)))
             self._addresses[other] = path
         self._sock = sock
@@ -213,16 +217,21 @@ class MachineBus(Bus[Changed]):
         """Tell here at once, and the other workers by one datagram each."""
         merged = self.merged(events)
         self.tell_here(merged)
-        if self._sock is None or not self._others:
+        if self._sock is None:
             return
-        for piece in self._codecs.encode(merged):
-            for other in self._others:
+        if self._others:
+            for piece in self._codecs.encode(merged):
+                for other in self._others:
+                    self._send(other, piece)
+        for other in self._background:
+            for piece in self._codecs.encode(e for e in merged if type(e) is DirectoryChanged):
                 self._send(other, piece)
 
     async def ask(self, question: Question[A], deadline: float = DEADLINE) -> Answers[A]:
         """Ask every worker of this machine, ourselves among them."""
         pending = {self._index: self.answer_here(question)}
-        pending |= {other: self._asker.ask(other, question) for other in self._others}
+        others = (*self._others, *self._background)
+        pending |= {other: self._asker.ask(other, question) for other in others}
         return await gathered(question, pending, deadline)
 
     # --- sending -----------------------------------------------------------------------------

@@ -36,10 +36,17 @@ class WorkerContext:
     """What a worker is given. Made in the worker, after the fork, on its running loop."""
 
     def __init__(
-        self, index: int, workers: int, layout: Layout, sockets: tuple[Bound, ...], pipe: int
+        self,
+        index: int,
+        workers: int,
+        layout: Layout,
+        sockets: tuple[Bound, ...],
+        pipe: int,
+        background: int | None = None,
     ) -> None:
         self.index = index  # 0 .. workers - 1; a successor has its predecessor's
         self.workers = workers
+        self.background = background  # the index of the process that serves nobody, if there is one
         self.layout = layout
         self.sockets = sockets  # listening; accept on all of them, then call ready()
         self.stopping = asyncio.Event()  # set by SIGTERM: drain, then return from run_worker

@@ -93,6 +93,7 @@ class ServerStatus:
     state: str  # starting, ready, degraded, reloading, stopping
     listeners: tuple[tuple[str, str, int], ...]  # name, address, port
     workers: tuple[WorkerStatus, ...]
+    background: WorkerStatus | None = None  # the process that does what takes long
 
     @property
     def serves(self) -> bool:
@@ -162,6 +163,7 @@ def read_status(layout: Layout) -> ServerStatus | None:
             state=told["state"],
             listeners=tuple((name, address, port) for name, address, port in told["listeners"]),
             workers=tuple(WorkerStatus(**worker) for worker in told["workers"]),
+            background=WorkerStatus(**told["background"]) if told.get("background") else None,
         )
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None

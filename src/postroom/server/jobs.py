@@ -58,15 +58,18 @@ class JobRunner:
         *,
         declared: Mapping[str, Job] = JOBS,
         budget: float = BUDGET,
+        longest: float | None = None,
         spread: random.Random | None = None,
     ) -> None:
-        """`house` is what each job is given. `holder` is this worker's number from 1 on."""
+        """`house` is what each job is given. `holder` is this worker's number from 1 on. After
+        `longest` seconds it looks again whether something is due."""
         self._house = house
         self._mail = mail
         self._clock = clock
         self._holder = holder
         self._declared = declared
         self._budget = budget
+        self._longest = LONGEST_SLEEP if longest is None else longest
         self._woken = asyncio.Event()
         self._random = spread if spread is not None else random.SystemRandom()
 
@@ -111,11 +114,11 @@ class JobRunner:
     async def _pause(self) -> float:
         at = await self._mail.read(jobs.next_due, list(self._declared))
         if at is None:
-            return LONGEST_SLEEP
+            return self._longest
         left = (at - self._clock.now()) / 1000
         # The workers wake a little apart: the first takes the lease, the others see it.
         apart = self._random.uniform(0, _SHORTEST_SLEEP)
-        return max(_SHORTEST_SLEEP, min(left, LONGEST_SLEEP)) + apart
+        return max(_SHORTEST_SLEEP, min(left, self._longest)) + apart
 
     async def _try(self, job: Job) -> bool:
         """Take the job and run it; False if another worker was faster."""

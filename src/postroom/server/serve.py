@@ -23,6 +23,7 @@ from postroom.domain.mailboxes import maildrop
 from postroom.mailflow.house import MailHouse
 from postroom.net.certificates import CertificateStore, self_signed
 from postroom.server import first_start, house
+from postroom.server.background import run_background
 from postroom.server.fork import RunWorker, in_child
 from postroom.server.instance import Instance, Layout
 from postroom.server.notify import Notify, clean_environment
@@ -77,6 +78,7 @@ def serve(options: ServeOptions, *, run: RunWorker | None = None) -> int:
     `run` is a worker's life, in tests another one.
     """
     options.reach.check()
+    background = run_background if run is None else None
     run = run or partial(run_worker, reach=options.reach)
     if not 1 <= options.workers <= WORKERS_MOST:
         raise Misuse(f"Workers are from 1 to {WORKERS_MOST}")
@@ -109,6 +111,7 @@ def serve(options: ServeOptions, *, run: RunWorker | None = None) -> int:
             instance,
             sockets,
             run,
+            background=background,
             notify=notify,
             on_worker_death=partial(_worker_died, layout),
         )
@@ -167,13 +170,13 @@ def _command(data: str) -> str:
 
 def _free_all(tx: Tx, opened: MailHouse) -> None:
     """Free what a killed server's workers had leased: those whom they served wait no longer."""
-    for index in range(WORKERS_MOST):
+    for index in range(WORKERS_MOST + 1):
         _release(tx, house.holder_of(opened, index))
 
 
 def _free_maildrops(tx: Tx, opened: MailHouse) -> None:
     """`_free_all`, in state."""
-    for index in range(WORKERS_MOST):
+    for index in range(WORKERS_MOST + 1):
         maildrop.free_all_of(tx, house.holder_of(opened, index))
 
 

@@ -73,8 +73,8 @@ class Sockets:
     shared: tuple[Bound, ...]  # unix sockets: accepted on by every worker
 
     def of(self, worker: int) -> tuple[Bound, ...]:
-        """What one worker accepts on."""
-        return self.workers[worker] + self.shared
+        """What one worker accepts on; nothing for a process that is none of them."""
+        return self.workers[worker] + self.shared if worker < len(self.workers) else ()
 
     def __iter__(self) -> Iterator[Bound]:
         for bound in self.workers:

@@ -63,6 +63,8 @@ class _Worker:
     """One worker's place; its processes come and go."""
 
     index: int
+    run: RunWorker
+    serves: bool = True  # one that does not has no sockets, and nobody waits for it
     pid: int = 0
     pipe: int = -1  # our end
     state: _State = _State.DEAD
@@ -71,6 +73,10 @@ class _Worker:
     heard: float = 0.0  # when it last said anything
     deaths: deque[float] = field(default_factory=lambda: deque(maxlen=DEATHS))
     died: int = 0  # in all
+
+    @property
+    def name(self) -> str:
+        return "worker" if self.serves else "background process"
 
 
 class Supervisor:
@@ -82,20 +88,24 @@ class Supervisor:
         sockets: Sockets,
         run_worker: RunWorker,
         *,
+        background: RunWorker | None = None,
         notify: Notify | None = None,
         on_worker_death: OnDeath | None = None,
         grace: float = GRACE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """As many workers as `sockets` were opened for."""
+        """As many workers as `sockets` were opened for, and a process for `background` work."""
         self._instance = instance
         self._sockets = sockets
-        self._run_worker = run_worker
         self._notify = notify if notify is not None else Notify()
         self._on_worker_death = on_worker_death
         self._grace = grace
         self._clock = clock
-        self._workers = [_Worker(index) for index in range(len(sockets.workers))]
+        self._workers = [_Worker(index, run_worker) for index in range(len(sockets.workers))]
+        self._background: int | None = None
+        if background is not None:
+            self._background = len(self._workers)
+            self._workers.append(_Worker(self._background, background, serves=False))
         self._errands: set[int] = set()  # process ids of on_worker_death's children
         self._selector = selectors.DefaultSelector()
         self._announced = False  # READY=1 was said
@@ -212,10 +222,11 @@ class Supervisor:
         make = partial(
             WorkerContext,
             index,
-            len(self._workers),
+            len(sockets.workers),
             self._instance.layout,
             sockets.of(index),
             theirs,
+            self._background,
         )
         others = [
             bound.sock.fileno()
@@ -224,10 +235,12 @@ class Supervisor:
             # A copy would keep the door open when its worker is given up.
             if other != index and bound.sock.fileno() != -1
         ]
+        if not worker.serves:
+            others += [bound.sock.fileno() for bound in sockets.shared if bound.sock.fileno() != -1]
         pipes = [other.pipe for other in self._workers if other.pipe != -1]
         try:
             worker.pid = start_child(
-                partial(work, self._run_worker, make, self._beat),
+                partial(work, worker.run, make, self._beat),
                 hand_over=(signal.SIGTERM, signal.SIGHUP),
                 forget=(*others, *pipes, ours),
             )
@@ -241,7 +254,7 @@ class Supervisor:
         worker.heard = self._clock()
         worker.reloading = False
         self._selector.register(ours, selectors.EVENT_READ, worker)
-        _log.info("worker started", worker=index, pid=worker.pid)
+        _log.info(f"{worker.name} started", worker=index, pid=worker.pid)
 
     def _hear(self, worker: _Worker) -> None:
         try:
@@ -287,7 +300,7 @@ class Supervisor:
             worker.pipe = -1
         stopping = self._kill_at is not None
         if not stopping:
-            _log.error("worker died", worker=worker.index, pid=pid, status=status)
+            _log.error(f"{worker.name} died", worker=worker.index, pid=pid, status=status)
             self._replace(worker)
         if self._on_worker_death is not None and (status or not stopping):
             # After the successor's start, which is what the peers wait for.
@@ -307,9 +320,10 @@ class Supervisor:
             self._start(worker)
             return
         worker.given_up = True
-        for bound in self._sockets.workers[worker.index]:
-            bound.sock.close()  # the kernel gives its share to the other workers
-        _log.error("worker given up", worker=worker.index, deaths=DEATHS, within=f"{WINDOW:.0f} s")
+        if worker.serves:
+            for bound in self._sockets.workers[worker.index]:
+                bound.sock.close()  # the kernel gives its share to the other workers
+        _log.error(f"{worker.name} given up", worker=worker.index, deaths=DEATHS, within=f"{WINDOW:.0f} s")
         self._announce()
 
     # --- stop, reload, status --------------------------------------------------------------
@@ -342,18 +356,21 @@ class Supervisor:
             return
         if not self._announced:
             self._announced = True
-            _log.info("ready", workers=len(self._workers))
+            _log.info("ready", workers=len(self._serving()))
         if self._reloaded_by is None:
             self._notify.ready(self._text())
 
     def _starting(self) -> bool:
         """True until each worker that is not given up has been ready once."""
         return not self._announced and any(
-            worker.state is not _State.READY for worker in self._workers if not worker.given_up
+            worker.state is not _State.READY for worker in self._serving() if not worker.given_up
         )
 
+    def _serving(self) -> list[_Worker]:
+        return [worker for worker in self._workers if worker.serves]
+
     def _nobody(self) -> bool:
-        return all(worker.given_up for worker in self._workers)
+        return all(worker.given_up for worker in self._serving())
 
     def _state(self) -> str:
         if self._kill_at is not None or self._nobody():
@@ -365,13 +382,15 @@ class Supervisor:
         return "degraded" if any(worker.given_up for worker in self._workers) else "ready"
 
     def _text(self) -> str:
-        serving = sum(worker.state is _State.READY for worker in self._workers)
-        return f"{serving} of {len(self._workers)} workers serve"
+        workers = self._serving()
+        ready = sum(worker.state is _State.READY for worker in workers)
+        return f"{ready} of {len(workers)} workers serve"
 
     def _publish(self) -> None:
         """Tell who asks. A disk that refuses it is no reason to end: it is tried again."""
-        workers = tuple(WorkerStatus(w.index, w.pid, w.state.value, w.died) for w in self._workers)
-        status = ServerStatus(os.getpid(), self._state(), self._listeners, workers)
+        told = [WorkerStatus(w.index, w.pid, w.state.value, w.died) for w in self._workers]
+        apart = told.pop() if self._background is not None else None
+        status = ServerStatus(os.getpid(), self._state(), self._listeners, tuple(told), apart)
         try:
             self._instance.publish(status)
         except OSError as error:

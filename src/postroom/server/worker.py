@@ -14,7 +14,6 @@ from postroom.access import Authenticator
 from postroom.access.tokens import Tokens
 from postroom.admin import AdminHouse, ServerView, WorkerView
 from postroom.admin.house import checker
-from postroom.admin.scheduled import BACKUP
 from postroom.core import log
 from postroom.core.errors import MailError
 from postroom.core.jobs import JOBS
@@ -22,7 +21,6 @@ from postroom.domain.events import Changed, DirectoryChanged, QueueReady
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.intake import Intake
 from postroom.mailflow.searching import INDEX
-from postroom.mailflow.upkeep import SEARCH_JOBS
 from postroom.net.accept import Acceptor, Strangers
 from postroom.net.certificates import CertificateStore
 from postroom.net.connection import Handler, Peer
@@ -40,11 +38,12 @@ from postroom.protocols.smtp.replies import BUSY as SMTP_BUSY
 from postroom.protocols.smtp.session import Service
 from postroom.protocols.smtp.verbs import LMTP, MX, SUBMISSION
 from postroom.server.answers import Answering
+from postroom.server.background import LONG, follow_settings, long_jobs, nobody_here
 from postroom.server.bus import MachineBus
 from postroom.server.control import ControlServer
 from postroom.server.fork import WorkerContext
-from postroom.server.house import Parts, holder_of, open_house, read_settings
-from postroom.server.instance import Layout, read_status
+from postroom.server.house import Parts, holder_of, open_house
+from postroom.server.instance import Layout, WorkerStatus, read_status
 from postroom.server.jobs import JobRunner
 from postroom.server.promptly import Promptly
 from postroom.server.queues import Queues
@@ -73,7 +72,7 @@ async def run_worker(
     # default, a busy loop would make all who wait for a commit wait for that.
     sys.setswitchinterval(SWITCH)
     log.RECENT.clear()  # until here they are the supervisor's
-    bus = MachineBus(layout.run, context.index, context.workers)
+    bus = MachineBus(layout.run, context.index, context.workers, background=context.background)
     bus.start()
     async with open_house(layout, worker=context.index, events=bus.tell, parts=parts) as house:
         certificates = CertificateStore(layout.tls)
@@ -126,23 +125,18 @@ async def run_worker(
             for bound in context.sockets
             if bound.listener.name == "control"
         ]
-        # A backup and the search index take their time: the others do not wait behind them.
-        apart = {BACKUP, *SEARCH_JOBS}
-        jobs = {
-            name: JobRunner(house, house.mail, house.clock, holder, declared=declared)
-            for name, declared in (
-                ("", {name: job for name, job in JOBS.items() if name not in apart}),
-                *((name, {name: JOBS[name]}) for name in sorted(apart)),
-            )
-        }
-        promptly = Promptly(house, jobs[INDEX].wake)
+        ours = {name: job for name, job in JOBS.items() if name not in LONG}
+        jobs = {"": JobRunner(house, house.mail, house.clock, holder, declared=ours)}
+        if context.background is None:
+            jobs |= long_jobs(house, holder)
+        promptly = Promptly(house, jobs[INDEX].wake if INDEX in jobs else nobody_here)
         bus.subscribe(Changed, promptly.changed)
         runners = [
             *(asyncio.create_task(run()) for run in queues.runs),
             *(asyncio.create_task(runner.run()) for runner in jobs.values()),
             asyncio.create_task(promptly.run()),
             asyncio.create_task(pop3.run()),
-            asyncio.create_task(_follow_settings(house, changed)),
+            asyncio.create_task(follow_settings(house, changed)),
         ]
         for acceptor in acceptors:
             acceptor.start()
@@ -188,17 +182,6 @@ def _smtp_doors(
         "submissions": (submission.handler, b""),
         "lmtp": (server(LMTP, None).handler, busy),
     }
-
-
-async def _follow_settings(house: MailHouse, changed: asyncio.Event) -> None:
-    """What judges reads the settings with the store; what announces has them from here."""
-    while True:
-        await changed.wait()
-        changed.clear()
-        try:
-            await read_settings(house)
-        except MailError as error:
-            _log.warning("settings not read", reason=error.detail or str(error))
 
 
 def _acceptors(
@@ -252,12 +235,17 @@ def _server_view(layout: Layout) -> ServerView | None:
     told = read_status(layout)
     if told is None:
         return None
-    workers = tuple(WorkerView(w.index, w.pid, w.state, w.deaths) for w in told.workers)
+    workers = tuple(map(_worker_view, told.workers))
+    background = _worker_view(told.background) if told.background is not None else None
     doors = tuple(
         f"{name} {address} {port}" if port else f"{name} {address}"
         for name, address, port in told.listeners
     )
-    return ServerView(told.state, workers, doors)
+    return ServerView(told.state, workers, doors, background)
+
+
+def _worker_view(told: WorkerStatus) -> WorkerView:
+    return WorkerView(told.index, told.pid, told.state, told.deaths)
 
 
 def _reload(certificates: CertificateStore) -> None:

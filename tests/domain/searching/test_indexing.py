@@ -87,7 +87,9 @@ class Library:
 
     def _holds(self, tx: Tx, blob: int, needle: str) -> bool:
         raw = self.indexer.blobs.read(tx, blob)
-        return any(fold(needle) in fold("".join(text)) for text in texts(raw))
+        return any(
+            fold(needle) in fold("".join(piece.text for piece in text)) for text in texts(raw)
+        )
 
     async def segments(self, of: Account | None = None) -> list[tuple[int, int, int]]:
         """Those that count: (id, state, messages)."""

@@ -320,7 +320,7 @@ def test_the_index_has_every_string_that_a_scan_finds(raw: bytes, data: st.DataO
     found = collected(raw)
     assert found is not None
     header = HeaderText(raw)
-    held = [fold("".join(text)) for text in texts(raw)]
+    held = [fold("".join(piece.text for piece in text)) for text in texts(raw)]
     text = data.draw(st.sampled_from(held))
     start = data.draw(st.integers(0, max(0, len(text) - 3)))
     needle = text[start : start + data.draw(st.integers(3, 8))]

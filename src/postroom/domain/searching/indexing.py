@@ -45,7 +45,7 @@ BATCH_OCTETS: Final = 1024 * 1024
 GATHERING: Final = 60.0
 """Seconds after which a segment is finished with what it has."""
 
-REST: Final = 3.0
+REST: Final = 0.5
 """Seconds of rest for each second of decoding."""
 
 SETS: Final = 1_000
@@ -488,7 +488,7 @@ def collected(raw: bytes) -> frozenset[str] | None:
         return None
     for text in texts(raw):
         for piece in text:
-            collector.feed(fold(piece))
+            collector.feed(fold(piece.text))
             if collector.over:
                 return None
         collector.stop()

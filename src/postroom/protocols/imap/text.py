@@ -13,7 +13,7 @@ from postroom.formats import headers
 from postroom.formats.dates import parse_date
 from postroom.formats.folding import fold
 from postroom.formats.parsed import SUBJECT_MAX
-from postroom.formats.texts import body_texts, header_text
+from postroom.formats.texts import Piece, body_texts, header_text
 from postroom.formats.words import decode_words
 
 EPOCH: Final = date(1970, 1, 1).toordinal()
@@ -21,14 +21,21 @@ EPOCH: Final = date(1970, 1, 1).toordinal()
 
 
 class HeaderText:
-    """A header block to search: fields are decoded when they are asked for, once."""
+    """A header block to search: read when a field is asked for, and each is decoded once."""
 
-    __slots__ = ("_fields", "_texts")
+    __slots__ = ("_raw", "_scanned", "_texts")
 
     def __init__(self, raw: bytes) -> None:
         """`raw` may go on after the header block."""
-        self._fields = headers.scan(raw)
+        self._raw = raw
+        self._scanned: headers.Headers | None = None
         self._texts: dict[str, list[str]] = {}
+
+    @property
+    def _fields(self) -> headers.Headers:
+        if self._scanned is None:
+            self._scanned = headers.scan(self._raw)
+        return self._scanned
 
     def contains(self, name: str, folded: str) -> bool:
         """Whether a field of that name holds the text; the empty text asks for the field."""
@@ -81,7 +88,7 @@ def look(raw: bytes, in_header: Collection[str], in_body: Collection[str]) -> Fo
     seeker = _Seeker(wanted)
     for pieces in body_texts(raw):
         for piece in pieces:
-            seeker.feed(piece)
+            seeker.take(piece)
             if not seeker.left:
                 return Found(header, frozenset(seeker.found))
         seeker.stop()
@@ -98,6 +105,14 @@ class _Seeker:
         self.found: set[str] = set()
         self._kept = max(map(len, strings)) - 1
         self._tail = ""
+
+    def take(self, piece: Piece) -> None:
+        """Look in a piece as it is, and decode it only if that does not find all."""
+        hits = piece.holding(self.left)
+        self.left -= hits
+        self.found |= hits
+        if self.left:
+            self.feed(piece.text)
 
     def feed(self, piece: str) -> None:
         text = self._tail + fold(piece)
