@@ -299,6 +299,91 @@ async def test_an_idle_pipe_of_commands_waits_in_the_kernel(room: Room) -> None:
     client.abort()
 
 
+MANY = 30_000
+
+
+async def skip_to(client: ImapClient, end: bytes) -> int:
+    """Read on to a tagged response; what comes is counted and let go."""
+    last, size = b"", 0
+    while end not in last:
+        piece = await asyncio.wait_for(client._reader.read(65_536), 20)
+        assert piece, "the connection was closed"
+        size += len(piece)
+        last = last[-100:] + piece
+    return size
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        b"FETCH 1:* BODY.PEEK[]",
+        b"FETCH 1:* (ENVELOPE BODYSTRUCTURE BODY.PEEK[HEADER] BODY.PEEK[TEXT] RFC822.SIZE)",
+        b"UID SEARCH RETURN (ALL) NOT BODY nowhere",
+        b"SORT (REVERSE ARRIVAL SUBJECT FROM) UTF-8 ALL",
+        b"THREAD REFERENCES UTF-8 ALL",
+        b"STORE 1:* +FLAGS (\\Flagged)",
+    ],
+    ids=lambda command: command.split(b" (")[0].decode(),
+)
+async def test_a_command_over_a_large_mailbox_costs_little_memory_and_holds_up_nobody(
+    room: Room, command: bytes
+) -> None:
+    await room.fill(MANY)
+    client, other = await room.client(), await room.client()
+    await other.command("NOOP")
+    slowest = 0.0
+    done = asyncio.Event()
+
+    async def serve_another() -> None:
+        nonlocal slowest
+        while not done.is_set():
+            began = time.thread_time()
+            await other.command("NOOP")
+            slowest = max(slowest, time.thread_time() - began)
+            await asyncio.sleep(0.01)
+
+    beside = asyncio.create_task(serve_another())
+    tracemalloc.start()
+    try:
+        client.send(b"big %b\r\n" % command)
+        await skip_to(client, b"big OK")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        done.set()
+    await beside
+    assert peak < 32 * KIB * KIB
+    assert slowest < 3.0  # with every allocation traced: it did not wait for all of the command
+
+
+async def test_a_set_that_names_all_again_and_again_costs_as_much_as_once(room: Room) -> None:
+    await room.fill(2_000)
+    client = await room.client()
+    many = ",".join(["1:*", "*:1", "5:1000", "1000:5"] * 100)
+    reply = await client.command(f"FETCH {many} (UID)")
+    assert (reply.ok, len(reply.fetched())) == (True, 2_000)
+    assert len(reply.untagged) == 2_000
+    reply = await client.command(f"SEARCH {many} UID {many}")
+    (found,) = reply["SEARCH"]
+    assert (reply.ok, len(found.data)) == (True, 2_000)
+
+
+async def test_a_slow_reader_of_a_large_answer_is_asked_for_nothing_more(room: Room) -> None:
+    """What is not read is not made: the answer to one command is never held whole."""
+    await room.fill(MANY)
+    client = await room.client()
+    tracemalloc.start()
+    try:
+        client.send(b"big FETCH 1:* BODY.PEEK[]\r\n")
+        for _ in range(20):
+            await asyncio.sleep(0.05)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * KIB * KIB
+    client.abort()
+
+
 # --- class 16: what refusals give away -----------------------------------------------------------
 
 
