@@ -39,6 +39,7 @@ SERVER = {
     "config apply",
     "config diff",
     "config export",
+    "dmarc failures sent",
     "dmarc report unfiled",
     "dmarc reports sent",
     "dns update",
@@ -57,6 +58,7 @@ SERVER = {
     "queue hold",
     "queue list",
     "queue release",
+    "queue read",
     "queue retry",
     "queue show",
     "recoverable list",
@@ -69,6 +71,8 @@ SERVER = {
     "search status",
     "secrets list",
     "secrets rotate",
+    "sender show",
+    "sender test",
     "settings diff",
     "settings explain",
     "settings get",
@@ -112,6 +116,9 @@ DOMAIN: dict[str, dict[str, Any]] = {
     "dns check": {"domains": ["{d}"]},
     "dns records": {"domain": "{d}"},
     "domain show": {"domain": "{d}"},
+    "folder address list": {"domain": "{d}"},
+    "folder address remove": {"address": "news@{d}"},
+    "folder address set": {"owner": "{d}", "folder": "News", "address": "more@{d}"},
     "folder rights": {"owner": "ann@{d}", "folder": "INBOX"},
     "folder share": {"owner": "ann@{d}", "folder": "INBOX", "to": "anyone", "rights": "read"},
     "public create": {"domain": "{d}", "folder": "Blog"},
@@ -217,6 +224,7 @@ async def towns(admin: Admin) -> Admin:
             await admin.do("account delete", address=f"{local}@{domain}")
         await admin.do("alias create", address=f"info@{domain}", target=f"ann@{domain}")
         await admin.do("public create", domain=domain, folder="News/Old")
+        await admin.do("folder address set", owner=domain, folder="News", address=f"news@{domain}")
         for selector in ("next", "old"):
             made = await admin.do(
                 "dkim key create", domain=domain, kind="ed25519", selector=selector

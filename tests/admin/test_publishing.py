@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -12,6 +13,9 @@ from postroom.admin import render
 from postroom.admin.house import Caller, ServerView
 from postroom.core.errors import Misuse, NotAllowed, NotFound, Unreachable
 from postroom.core.settings import Role
+from postroom.net.egress import Egress
+from postroom.net.fetch import Fetcher
+from postroom.net.wheel import TimerWheel
 from postroom.testing.dns import Zones
 from tests.admin.housing import Admin
 from tests.admin.resolving import dialer_of
@@ -153,3 +157,24 @@ async def test_a_domains_administrator_looks_at_his_own_alone(admin: Admin) -> N
             await theirs.do("dns check", domains=domains)
     with pytest.raises(NotAllowed):
         await theirs.do("dns records", domain=DOMAIN)
+
+
+async def test_the_policy_that_a_record_announces_is_looked_at(admin: Admin) -> None:
+    await named(admin)
+    zones = Zones()
+    zones.zone(DOMAIN)
+    zones.text("_mta-sts.example.org", "v=STSv1; id=1")
+    zones.host("mta-sts.example.org", "127.0.0.1")
+    async with asking(admin, zones) as there:
+        report = await there.do("dns check", domains=[DOMAIN])
+        assert "sts-private" not in [each.code for each in report.findings]  # nothing to fetch with
+        dialer = there.house.dialer
+        assert dialer is not None
+        wheel = TimerWheel(asyncio.get_running_loop())
+        fetcher = Fetcher(dialer.finder.resolver, Egress(), wheel)
+        fetching = Admin(replace(there.house, fetcher=fetcher), there.stores, there.clock)
+        report = await fetching.do("dns check", domains=[DOMAIN])
+        wheel.close()
+    found = next(each for each in report.findings if each.code == "sts-private")
+    assert (found.severity, found.name) == ("warning", "mta-sts.example.org")
+    assert found.sentence in report.told() and found.sentence not in report.problems

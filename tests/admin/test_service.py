@@ -54,7 +54,7 @@ async def test_status_of_a_server_shows_workers_and_metrics(admin: Admin) -> Non
         "ready",
         (WorkerView(0, 4711, "ready", 2),),
         ("smtp 127.0.0.1:20025",),
-        WorkerView(1, 4712, "ready", 0),
+        (WorkerView(1, 4712, "ready", 0),),
     )
 
     async def ask(question: Question[Any], deadline: float = 5) -> Answers[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from postroom.core import settings
-from postroom.core.errors import Misuse, NotFound
+from postroom.core.errors import Malformed, Misuse, NotFound
 from postroom.core.settings import (
     SERVER,
     SETTINGS,
@@ -108,6 +108,28 @@ def test_what_does_not_fit_is_misuse_with_a_sentence(
     with pytest.raises(Misuse, match=said) as caught:
         declared(f"lamp.{name}").parse(text)
     assert str(caught.value).startswith(f"lamp.{name} ")
+
+
+def shout(text: str) -> str:
+    if text == "?":
+        raise Malformed("That is no word")
+    return text.upper()
+
+
+def test_a_list_has_a_form_of_its_entries_and_a_longest_length() -> None:
+    @group("choir")
+    @dataclass(frozen=True, slots=True)
+    class Choir:
+        sings: tuple[str, ...] = setting(("la",), "What", form=shout, at_most=3)
+
+    sings = declared("choir.sings")
+    assert sings.check(["la"]) == ("la",)  # the default is not read
+    assert sings.parse("la, li") == ("LA", "LI")
+    assert sings.parse("a, b\n\n c \n") == ("A, B", "C")
+    with pytest.raises(Misuse, match=r"choir\.sings, entry 2: That is no word"):
+        sings.parse("la,?")
+    with pytest.raises(Misuse, match=r"choir\.sings has at most 3 entries"):
+        sings.parse("a,b,c,d")
 
 
 def test_mistakes_in_a_declaration_are_found_at_import(lamp: type[Any]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -67,6 +69,16 @@ def layout(raw: bytes) -> Layout:
 def text(raw: bytes, path: tuple[int, ...], what: What) -> bytes | None:
     found = layout(raw).section(path, what)
     return None if found is None else raw[found[0] : found[0] + found[1]]
+
+
+def test_a_part_of_the_tree_is_the_one_that_the_layout_names() -> None:
+    root = scan(MESSAGE)
+    layout = Layout.unpack(pack(root))
+    paths = product(range(5), repeat=3)
+    for path in {tuple(n for n in each if n) for each in paths} - {()}:
+        part, place = root.at(path), layout.section(path, "part")
+        assert place == (None if part is None else (part.body, part.end - part.body)), path
+    assert root.at(()) is root
 
 
 @pytest.mark.parametrize(

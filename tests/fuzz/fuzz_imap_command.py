@@ -155,6 +155,8 @@ SEEDS: list[bytes] = [
     b"a UID SORT (REVERSE DATE) UTF-8 ALL\r\nb THREAD REFERENCES UTF-8 UNSEEN\r\n",
     b"a UID SEARCH RETURN (PARTIAL -1:-100 SAVE) ALL\r\n"
     b"b UID FETCH 1:* (FLAGS) (PARTIAL 1:30 CHANGEDSINCE 9)\r\n",
+    b"a UID SEARCH RETURN (UPDATE (UID BODY[HEADER.FIELDS (TO)]) CONTEXT COUNT) UNSEEN\r\n"
+    b'b SORT RETURN (update PARTIAL 1:5) (DATE) UTF-8 ALL\r\nc CANCELUPDATE "a" "b"\r\n',
     b'a GETMETADATA (DEPTH 1 MAXSIZE 9) "" (/shared/a "/private/b")\r\n'
     b'b GETMETADATA x (DEPTH infinity) /shared\r\nc LIST "" x RETURN (METADATA (/shared/a))\r\n',
     b'a SETMETADATA x (/shared/a ~{3+}\r\na\0b /private/b NIL /private/c {1+}\r\n" "/x" "")\r\n',
@@ -171,5 +173,6 @@ TOKENS: list[bytes] = [
     *(b"{3+}\r\n", b"{4}\r\n", b"~{3+}\r\n", b"{9999+}\r\n", b"\r\na APPEND x ", b"\r\na SEARCH "),
     *(b"UID ", b"NOT ", b"OR ", b"RETURN (", b"BODY[", b"HEADER.FIELDS (", b"1:*", b"$", b"&AOQ-"),
     *(b"DEPTH ", b"MAXSIZE ", b"/shared/", b"/private/", b"METADATA ("),
+    *(b"UPDATE ", b"UPDATE (", b"CONTEXT ", b"PARTIAL ", b"\r\na CANCELUPDATE "),
     *(b"CHARSET ", b"NIL", b"(CHANGEDSINCE 1", b"\\Seen", b"ENABLE x\r\n", b" 1-Feb-1994"),
 ]

@@ -34,6 +34,8 @@ SEEDS: list[bytes] = [
     b"* 1 FETCH (BINARY[1] ~{2}\r\n\0x MODSEQ (5))\r\n* VANISHED (EARLIER) 1:3\r\n* BYE\r\n",
     b'* ESEARCH (TAG "a") UID COUNT 3 ALL 1:3\r\n'
     b"a NO [BADCHARSET (UTF-8)] x\r\n* THREAD (1)(2 (3)(4))\r\n",
+    b'* ESEARCH (TAG "a") UID REMOVEFROM (0 32768) ADDTO (1 2731:2733,7 3 9)\r\n'
+    b'* NO [NOUPDATE "a"] Too many\r\n',
     b"* OK [COPYUID 1 2:3 4] {5}\r\na BAD [odd\r\n",
 ]
 TOKENS: list[bytes] = [b"{3}\r\n", b"~{3}\r\n", b"BODY[", b"]<0>", b"\r\n* ", b"\\*", b"NIL", b"+ "]

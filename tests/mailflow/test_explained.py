@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -12,6 +13,7 @@ from ipaddress import ip_address
 
 import pytest
 
+from postroom.core.errors import AlreadyExists
 from postroom.core.settings import SERVER, SETTINGS, Place, Scope, Value
 from postroom.domain import trace
 from postroom.domain.directory import people
@@ -24,7 +26,8 @@ from postroom.trust.checks import Checks
 from postroom.wire.smtp import Reply
 from tests.mailflow.doors import ANN as ME
 from tests.mailflow.doors import Doors
-from tests.mailflow.serving import DOMAIN, Mx, at_listener, message
+from tests.mailflow.serving import DOMAIN, OTHER, Mx, at_listener, message
+from tests.mailflow.test_posting import NEWS, folder
 from tests.trust.zones import Dns
 
 BOB = f"bob@{DOMAIN}"
@@ -88,6 +91,29 @@ async def stranger(mx: Mx, client: SmtpClient) -> Reply:
     return await client.ask("RCPT TO:<someone@far.example>")
 
 
+async def misleading(mx: Mx, client: SmtpClient) -> Reply:
+    content = message().replace(b"From: Ann <", b'From: "boss@bank.example" <')
+    return (await client.deliver(ANN, [BOB], content)).last
+
+
+async def posted(mx: Mx, client: SmtpClient) -> Reply:
+    with contextlib.suppress(AlreadyExists):  # played before
+        await folder(mx, "lr")
+    await client.ask(f"MAIL FROM:<{ANN}>")
+    return await client.ask(f"RCPT TO:<{NEWS}>")
+
+
+async def of_two_minds(mx: Mx, client: SmtpClient) -> Reply:
+    """A recipient of a domain that judges doubtful mail in a way of its own."""
+    there = f"carol@{OTHER}"
+    with contextlib.suppress(AlreadyExists):  # played before
+        await mx.account(there)
+    await mx.set("dmarc.on_reject", "junk", Place(Scope.DOMAIN, OTHER))
+    for line in (f"MAIL FROM:<{ANN}>", f"RCPT TO:<{BOB}>"):
+        await client.ask(line)
+    return await client.ask(f"RCPT TO:<{there}>")
+
+
 async def unknown(mx: Mx, client: SmtpClient) -> Reply:
     await client.ask(f"MAIL FROM:<{ANN}>")
     return await client.ask(f"RCPT TO:<nobody@{DOMAIN}>")
@@ -133,6 +159,26 @@ async def reported(mx: Mx, client: SmtpClient) -> Reply:
     await client.ask("RSET", 250)
     await client.ask(f"MAIL FROM:<{ANN}>")
     return await client.ask(f"RCPT TO:<{REPORTS}>")
+
+
+def from_a_domain(name: str) -> Play:
+    """A sender of whom lines of sender.rules tell."""
+
+    async def play(mx: Mx, client: SmtpClient) -> Reply:
+        mx.house.checks = Checks(Dns(), mx.clock)
+        return (await client.deliver(f"x@{name}", [BOB], message())).last
+
+    play.__name__ = name
+    return play
+
+
+async def scored(mx: Mx, client: SmtpClient) -> Reply:
+    """A sender to whom a line gives four points."""
+    mx.house.checks = Checks(Dns(), mx.clock)
+    await mx.set("sender.rules", ("sender=much.example score 4",))
+    said = (await client.deliver("x@much.example", [BOB], message())).last
+    await mx.set("sender.rules", None)
+    return said
 
 
 async def two_authors(mx: Mx, client: SmtpClient) -> Reply:
@@ -204,6 +250,9 @@ CASES = [
     Case("room", full, 452, "4.2.2", "quota.octets", 4_999, 5_000),
     Case("room", full_by_count, 452, "4.2.2", "quota.messages", 1, 2),
     Case("relay", stranger, 550, "5.7.1"),
+    Case("posting", posted, 550, "5.1.1"),
+    Case("misleading_from", misleading, 550, "5.7.1", "from.on_mismatch", "refuse", "accept"),
+    Case("apart", of_two_minds, 452, "4.5.3"),
     Case("known", unknown, 550, "5.1.1"),
     Case("reports_budget", reported, 451, "4.7.0", "reports.a_source", 1, 100),
     Case("line_ends", bare, 554, "5.6.0"),
@@ -213,6 +262,42 @@ CASES = [
     Case("dmarc_refused", untold, 451, "4.7.0", "dmarc.on_temperror", "defer", "accept"),
     Case(
         "unclear_author", two_authors, 550, "5.7.1", "dmarc.on_unclear_author", "refuse", "accept"
+    ),
+    Case(
+        "sender_refused",
+        from_a_domain("shut.example"),
+        550,
+        "5.7.1",
+        "sender.rules",
+        ("sender=shut.example refuse",),
+        (),
+    ),
+    Case(
+        "sender_refused",
+        from_a_domain("rude.example"),
+        554,
+        "5.7.1",
+        "sender.rules",
+        ("sender=rude.example close",),
+        (),
+    ),
+    Case(
+        "sender_deferred",
+        from_a_domain("late.example"),
+        451,
+        "4.7.1",
+        "sender.rules",
+        ("sender=late.example defer",),
+        ("sender=other.example defer",),
+    ),
+    Case(
+        "sender_refused",
+        scored,
+        550,
+        "5.7.1",
+        "sender.refuse_score",
+        4,
+        5,
     ),
     Case("sign_in_first", anonymous, 530, "5.7.0", listener="submission", stranger=True),
     Case("still_welcome", frozen, 421, "4.7.0", listener="submission"),
@@ -224,7 +309,7 @@ CASES = [
     ),
     Case("whole_header", many_fields, 552, "5.3.4", listener="submission"),
 ]
-FILING = {"dmarc_marked"}
+FILING = {"dmarc_marked", "sender_marked", "sender_accepted", "sender_filed"}
 """Rules that refuse nothing; what they do is played in tests of their own."""
 HEAVY = {"reports_size"}
 """Played once, in test_filing: it takes more octets than any report has."""
@@ -316,7 +401,8 @@ async def test_flipping_that_one_setting_changes_no_other_outcome(doors: Doors, 
         await mx.set(case.setting, value)
         seen: dict[str, tuple[int, str]] = {}
         for play in sorted(others, key=lambda p: p.__name__):
-            if case.setting.startswith("quota") and play in (big, hops, many, guesses):
+            much = play in (big, hops, many, guesses) or others[play].setting.startswith("sender.")
+            if case.setting.startswith("quota") and much:
                 continue  # they ask for more than that account's room
             async with others[play].enter(doors) as client:
                 reply = await play(mx, client)

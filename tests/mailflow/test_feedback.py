@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from postroom.domain import feedback
+from postroom.domain.facts import DkimFact
+from postroom.mailflow.feedback import SIGNATURES, signatures
 from tests.mailflow.serving import DOMAIN, Mx, message
 from tests.mailflow.test_authentication import ANN, BOB, checking
 from tests.mailflow.test_dmarc import ASKED, ME, policy, told
@@ -39,3 +41,24 @@ async def test_attack_15_what_comes_where_reports_go_is_not_reported(mx: Mx) -> 
         assert [count for _, count in await told(mx)] == [1]
         today = feedback.day_of(mx.clock.now())
         assert await mx.house.state.read(feedback.domains, today, "", 9) == ["elsewhere.example"]
+
+
+def test_signatures_are_told_by_what_they_are_worth_to_the_author() -> None:
+    """RFC 9990 §3.1.3: not the first that stand on a message, if there are many."""
+    noise = [_entry(f"n{n}.example", "fail") for n in range(SIGNATURES)]
+    wanted = [
+        _entry("a.example", "pass"),
+        _entry("mail.a.example", "pass"),
+        _entry("list.example", "pass"),
+        _entry("a.example", "fail"),
+    ]
+    told = signatures(DkimFact((*noise[:4], *reversed(wanted), *noise[4:])), "a.example")
+    assert len(told) == SIGNATURES
+    assert [(each.domain, each.result) for each in told[:4]] == [
+        *(("a.example", "pass"), ("mail.a.example", "pass"), ("list.example", "pass")),
+        ("n0.example", "fail"),
+    ]
+
+
+def _entry(domain: str, code: str) -> dict[str, str]:
+    return {"code": code, "domain": domain, "selector": "s", "why": ""}

@@ -177,3 +177,39 @@ async def test_without_dns_port_25_answers_at_once(mx: Mx) -> None:
         assert (await client.deliver(ANN, [BOB], message())).accepted
     assert greeted < 0.5
     assert time.monotonic() - begun < 2
+
+
+async def test_a_final_probe_has_what_the_closing_ones_found_and_time_of_its_own(
+    tmp_path: Path,
+) -> None:
+    async def closes(house: MailHouse, transit: Transit, to: Recipient | None) -> tuple[Fact, ...]:
+        await asyncio.sleep(0.1)
+        return (SlowFact(20),)
+
+    async def ends(house: MailHouse, transit: Transit, to: Recipient | None) -> tuple[Fact, ...]:
+        await asyncio.sleep(0.05)
+        found = transit.facts.get(SlowFact)
+        assert found is not None
+        return (QuickFact(found.answer + 1),)
+
+    def knows(house: MailHouse, transit: Transit) -> tuple[Fact, ...] | None:
+        found = transit.facts.get(QuickFact)
+        return (SlowFact(found.answer * 2),) if found is not None else None
+
+    closing = Probe("closes", closes, closing=True)
+    data = replace(
+        DATA,
+        probes=(*DATA.probes, probe("late", 30), Probe("ends", ends, final=True), closing),
+    )
+    async with serving(tmp_path, Phases(data=data)) as mx, mx.connect() as client:
+        assert (await client.deliver(ANN, [BOB], message())).accepted
+        facts = (await mx.delivered("<1@elsewhere.example>"))["facts"]
+    assert (facts["slow"], facts["quick"]) == ({"answer": 20}, {"answer": 21})
+    assert facts["unknown"] == ["late"]
+    known = Probe("knows", closes, final=True, known=knows)
+    data = replace(DATA, probes=(*DATA.probes, probe("quick", 0, QuickFact(1)), known))
+    (tmp_path / "two").mkdir()
+    async with serving(tmp_path / "two", Phases(data=data)) as mx, mx.connect() as client:
+        assert (await client.deliver(ANN, [BOB], message())).accepted
+        facts = (await mx.delivered("<1@elsewhere.example>"))["facts"]
+    assert facts["slow"] == {"answer": 2}

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from postroom.formats import headers
 from postroom.trust import arc
+from postroom.trust.arc.chain import results_number
 from postroom.trust.arc.seal import instance, seal
 from postroom.trust.dkim import SigningKey, tags
 from postroom.trust.dkim.sign import hash_body, load, make_key, record
@@ -200,3 +201,42 @@ async def test_a_header_of_many_fields_is_sealed_in_lines_that_everybody_takes()
     made = seal(found, chain, arc.ArcCode.NONE, body, key, "hop1.example; none", NAMES * 20, NOW)
     assert max(map(len, made.split(b"\r\n"))) < 998
     assert theirs(made + MESSAGE) == "pass"
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    (
+        (b" i=1; mx.a.example; spf=pass", "1"),
+        (b"\r\n\t(of; ours (=2)) i (\\)) = (three;) 12 (x)\r\n ; mx.a.example", "12"),
+        (b" i=07;", "07"),
+        (b" i=1 mx.a.example; spf=pass", ""),
+        (b" I=1;", ""),
+        (b" (i=1; mx.a.example", ""),
+        (b" i=;", ""),
+        (b" x=1; i=2;", ""),
+        (b"", ""),
+    ),
+)
+def test_comments_may_stand_around_the_instance_of_the_results(value: bytes, number: str) -> None:
+    """RFC 8617 §3.9: `instance`, with its CFWS."""
+    assert results_number(value) == number
+
+
+def test_the_next_instance_follows_one_among_comments() -> None:
+    found = headers.scan(b"ARC-Authentication-Results: (a; b) i=4 (c); mx.a.example; none\r\n\r\n")
+    assert instance(found) == 5
+
+
+async def test_no_message_signature_is_over_what_others_take_away() -> None:
+    """RFC 8617 §4.1.2, whatever names the settings add."""
+    content = b"From: a@a.example\r\nAuthentication-Results: x; none\r\n\r\nhello\r\n"
+    found, dns = headers.scan(content), Dns()
+    private = make_key("rsa")
+    dns.add("s._domainkey.a.example", "TXT", record("rsa", private))
+    asked = ("From", "authentication-results", "ARC-Seal", "ARC-Message-Signature", "Subject")
+    key, body = load("a.example", "s", "rsa", private), hash_body([content[found.end :]])
+    chain, said = arc.read(found, NOW), "mx.a.example; spf=pass"
+    made = seal(found, chain, arc.ArcCode.NONE, body, key, said, asked, NOW)
+    (signature,) = headers.scan(made + content).all(b"arc-message-signature")
+    assert tags.read(signature)["h"].replace(" ", "") == "From:Subject"
+    assert (await verify(made + content, dns, NOW)).code is arc.ArcCode.PASS

@@ -42,12 +42,24 @@ async def test_another_domain_may_name_an_address_of_its_own_instead() -> None:
     assert found.destinations == (Destination("in@yes.example", 2048),)
 
 
-async def test_another_domain_names_nobody_elsewhere() -> None:
-    dns = asking("mailto:d@yes.example!1k")
+async def test_where_another_domain_names_somebody_elsewhere_nobody_is_told() -> None:
+    """RFC 9990 §4: neither the address that was asked for nor the one that stands in its place."""
+    dns = asking("mailto:d@yes.example!1k,mailto:e@a.example")
     agreed = "v=DMARC1; rua=mailto:x@victim.example"
     dns.add("a.example._report._dmarc.yes.example", "TXT", agreed)
     found = await destinations(dns, "a.example")
-    assert [each.address for each in found.destinations] == ["d@yes.example"]
+    why = "yes.example names addresses of another domain instead"
+    assert found.destinations == (
+        Destination("d@yes.example", why=why),
+        Destination("e@a.example"),
+    )
+
+
+async def test_another_domain_that_names_no_address_takes_those_that_were_asked_for() -> None:
+    dns = asking("mailto:d@yes.example")
+    agreed = "v=DMARC1; rua=https://yes.example/in"
+    dns.add("a.example._report._dmarc.yes.example", "TXT", agreed)
+    assert (await destinations(dns, "a.example")).destinations == (Destination("d@yes.example"),)
 
 
 async def test_the_sizes_that_addresses_take_are_read() -> None:
@@ -108,3 +120,34 @@ async def test_attack_25_the_number_of_addresses_is_bounded() -> None:
         rua = ",".join(f"mailto:d{m}@r{n}.example" for m in range(10))
         dns.add(f"a.example._report._dmarc.r{n}.example", "TXT", f"v=DMARC1; rua={rua}")
     assert len((await destinations(dns, "a.example")).destinations) == MOST
+
+
+# --- failure reports ----------------------------------------------------------------------------
+
+
+async def test_who_wants_failures_is_told_of_these_alone() -> None:
+    dns = asking(
+        "mailto:d@a.example; ruf=mailto:f@a.example,mailto:g@yes.example,mailto:n@no.example"
+    )
+    dns.add("a.example._report._dmarc.yes.example", "TXT", "v=DMARC1; rua=mailto:d@yes.example")
+    found = await destinations(dns, "a.example", failures=True)
+    assert found.destinations == (
+        Destination("f@a.example"),
+        Destination("g@yes.example"),
+        Destination(
+            "n@no.example", why="no.example does not say that it takes reports about a.example"
+        ),
+    )
+
+
+async def test_another_domain_may_name_an_address_for_failures_instead() -> None:
+    dns = asking("mailto:d@a.example; ruf=mailto:g@yes.example")
+    dns.add("a.example._report._dmarc.yes.example", "TXT", "v=DMARC1; ruf=mailto:in@yes.example")
+    found = await destinations(dns, "a.example", failures=True)
+    assert found.destinations == (Destination("in@yes.example"),)
+
+
+async def test_a_public_suffix_gets_no_failure_reports() -> None:
+    """RFC 9991 §2: it would read of mail of everybody below it."""
+    dns = asking("mailto:d@a.example; psd=y; ruf=mailto:f@a.example")
+    assert (await destinations(dns, "a.example", failures=True)).destinations == ()

@@ -11,7 +11,7 @@ from postroom.core.clock import Instant, iso, to_datetime
 from postroom.core.ids import TRACE, external
 from postroom.core.operations import argument, operation
 from postroom.core.settings import Role
-from postroom.domain.feedback import DAY, sent
+from postroom.domain.feedback import DAY, failures, sent
 from postroom.domain.feedback.sent import Listed
 
 
@@ -59,4 +59,44 @@ def _view(each: Listed) -> SentView:
         told.octets,
         iso(each.at),
         each.report_id,
+    )
+
+
+# --- single messages --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FailureView:
+    """One report on one message to one address, or why there was none."""
+
+    at: str
+    domain: str
+    about: str  # the message that failed, by which `trace` finds it
+    to: str
+    outcome: str  # sent, waits, or why it was not sent
+    message: str  # the report, by which `mail trace` finds it
+    octets: int = field(metadata=DETAIL)
+
+
+@operation("dmarc failures sent", Role.ADMIN, changes=False)
+async def failures_sent(house: AdminHouse, asked: ReportsSent) -> tuple[FailureView, ...]:
+    """List the reports on single messages that failed DMARC, as other domains were sent them, and
+    those that were asked for and not sent, with the reason. None is unless
+    `dmarc.send_failure_reports` is on."""
+    name = asked.domain.strip().lower().removesuffix(".")
+    found = await house.flow.mail.read_much(failures.latest, name, bounded(asked.limit))
+    return tuple([_failure(each) for each in found])
+
+
+def _failure(each: failures.Listed) -> FailureView:
+    told = each.told
+    waits = f"waits: {told.why}" if told.why else "waits"
+    return FailureView(
+        iso(each.at),
+        each.policy_domain,
+        external(TRACE, each.id),
+        told.destination,
+        waits if each.waits else told.why or "sent",
+        external(TRACE, told.trace) if told.trace else "",
+        told.octets,
     )

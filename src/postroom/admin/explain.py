@@ -118,6 +118,10 @@ def _vouched(record: Record) -> Iterator[str]:
         yield f"ARC chain{by}: {chain.get('result')}. {chain.get('why')}."
     if dmarc:
         yield f"DMARC of its author: {dmarc.get('result')}, as {dmarc.get('why')}."
+    if vbr := facts.get("vbr"):
+        yield f"Who vouches for its sender: {vbr.get('result')}, as {vbr.get('why')}."
+    if bimi := facts.get("bimi"):
+        yield f"The logo of its author's domain: {bimi.get('result')}, as {bimi.get('why')}."
 
 
 def _unknown(record: Record) -> Iterator[str]:
@@ -134,6 +138,7 @@ def _verdict(what: str, verdict: Record, now: Now) -> str:
 
 _DID: Mapping[str, str] = {
     "accept": "was let pass",
+    "mark": "was marked",
     "junk": "was put into the junk mailbox",
     "quarantine": "was put into quarantine",
     "drop": "was dropped",
@@ -169,8 +174,10 @@ def _copy(record: Record, copy: Record, now: Now) -> Iterator[str]:
     junked = [v for v in _verdicts_for(record) if v.get("action") == "junk"]
     if copy.get("mailbox") == "junk" and junked:
         filed += f", by the rule {junked[-1].get('rule')}"
-    elif copy.get("mailbox") == "inbox":
+    elif copy.get("mailbox") == "inbox" and not copy.get("quarantined"):
         filed += ", as no rule said otherwise"
+    if copy.get("quarantined"):
+        filed += ", once it is let out of quarantine"
     yield f"{copy['to']} got a copy: {copy['because']}; {filed}."
     for waited in record.get("waits", ()):
         if waited["to"] == copy["to"]:
@@ -179,6 +186,8 @@ def _copy(record: Record, copy: Record, now: Now) -> Iterator[str]:
 
 
 def _mailbox(copy: Record) -> str:
+    if copy.get("folder"):
+        return f"the folder {copy['folder']}"
     role = str(copy.get("mailbox", ""))
     return "INBOX" if role == "inbox" else f"the mailbox for {role}"
 

@@ -38,6 +38,7 @@ from postroom.domain.directory import people
 from postroom.domain.policy.history import ChangeSet, Note
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.relay import Dialer
+from postroom.net.fetch import Fetcher
 from postroom.store.sql import Tx
 
 T = TypeVar("T")
@@ -103,7 +104,7 @@ class ServerView:
     state: str
     workers: tuple[WorkerView, ...]
     listeners: tuple[str, ...]
-    background: WorkerView | None = None
+    background: tuple[WorkerView, ...] = ()  # what does long work, and serves nobody
 
 
 def checker(flow: MailHouse) -> Callable[[bool], Awaitable[CheckReport]]:
@@ -155,6 +156,7 @@ class AdminHouse:
     tls_keys: Callable[[str], tuple[bytes, ...]] = no_keys  # of a host: SHA-256 of each key
     caller: Caller = field(default=OWNER)
     doing: Doing = field(default_factory=Doing)
+    fetcher: Fetcher | None = None  # the running server's; without one nothing is fetched
 
 
 @runtime_checkable

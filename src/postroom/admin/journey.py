@@ -56,6 +56,11 @@ _LAST: Final = frozenset({"relayed", "returned", "dropped"})
 
 def _stands(each: Recipient) -> str:
     until = f"until {iso(each.message.expires_at)}"
+    if each.quarantined:
+        return (
+            f"It is in quarantine {until}, when it is deleted; `queue release` lets it go and "
+            "`queue delete` deletes it now."
+        )
     if each.held:
         return "An administrator holds it back: it is not tried, and does not expire."
     if not each.attempts:
@@ -106,6 +111,10 @@ def _dropped(event: Event) -> str:
     return f"{_at(event)} it was dropped: {event.get('because')}."
 
 
+def _released(event: Event) -> str:
+    return f"{_at(event)} an administrator let it out of quarantine."
+
+
 def _filed(event: Event) -> str:
     but = f" Not all of it: {event['because']}." if event.get("because") else ""
     return f"{_at(event)} it was filed as a DMARC report.{but}"
@@ -130,6 +139,7 @@ _TELL: Final[Mapping[str, Callable[[Event], str]]] = {
     "delayed": _delayed,
     "delivered": _delivered,
     "dropped": _dropped,
+    "released": _released,
     "filed": _filed,
     "not filed": _not_filed,
     "not ours": _not_ours,

@@ -229,8 +229,9 @@ class DnsReport:
 
 @operation("dns check", Role.DOMAIN_ADMIN, changes=False)
 async def dns_check(house: AdminHouse, asked: CheckOf) -> DnsReport:
-    """Compare what DNS says of a domain, or of all, with what it is to say. Each finding is one
-    sentence: what is wrong, and what follows. Errors alone make the command fail."""
+    """Compare what DNS says of a domain, or of all, with what it is to say, and fetch the policy
+    that an MTA-STS record announces. Each finding is one sentence: what is wrong, and what
+    follows. Errors alone make the command fail."""
     facts = await _facts(house, tuple(map(named_domain, asked.domains)))
     host = _host(house)
     turns = asyncio.Semaphore(AT_ONCE)
@@ -238,7 +239,7 @@ async def dns_check(house: AdminHouse, asked: CheckOf) -> DnsReport:
 
         async def one(domain: DomainFacts) -> tuple[Finding, ...]:
             async with turns:
-                return await look(lookup, domain, name_servers.at)
+                return await look(lookup, domain, name_servers.at, house.fetcher)
 
         found = [
             await look_at_host(lookup, host),

@@ -16,8 +16,10 @@ from postroom.core.ids import TRACE, external
 from postroom.core.operations import argument, operation
 from postroom.core.plural import counted
 from postroom.core.settings import Role
-from postroom.domain.queue import LOCAL, REMOTE, Hop, QueuedMessage, byhand
+from postroom.domain.queue import LOCAL, REMOTE, Hop, QueuedMessage, Recipient, byhand
 from postroom.domain.queue.byhand import Waiting
+from postroom.formats import headers
+from postroom.mailflow import quarantine
 from postroom.mailflow.routing import NextHop, Way, parse_next_hop
 from postroom.store.sql import Tx
 
@@ -46,11 +48,22 @@ class QueueLine:
     reply: str
 
 
+@dataclass(frozen=True, slots=True)
+class ListQueue:
+    """How much of the queue, and of what."""
+
+    limit: int = argument("How many recipients at most, the first due first", default=100)
+    quarantined: bool = argument("What is in quarantine alone, the oldest first", default=False)
+
+
 @operation("queue list", Role.ADMIN, changes=False)
-async def list_queue(house: AdminHouse, asked: QueueLimit) -> tuple[QueueLine, ...]:
-    """List what waits to be delivered, here or elsewhere."""
-    waiting = await house.flow.mail.read_much(byhand.listed, bounded(asked.limit))
-    return tuple(_line(each) for each in waiting)
+async def list_queue(house: AdminHouse, asked: ListQueue) -> tuple[QueueLine, ...]:
+    """List what waits to be delivered, here or elsewhere, and what is in quarantine."""
+
+    def look(tx: Tx) -> list[Waiting]:
+        return byhand.listed(tx, bounded(asked.limit), quarantined=asked.quarantined)
+
+    return tuple(_line(each) for each in await house.flow.mail.read_much(look))
 
 
 def _line(waiting: Waiting) -> QueueLine:
@@ -63,10 +76,20 @@ def _line(waiting: Waiting) -> QueueLine:
         _hop(waiting.hop),
         message.size,
         recipient.attempts,
-        "held" if recipient.held else iso(recipient.due),
+        _next_try(recipient),
         iso(message.expires_at),
         recipient.last_reply,
     )
+
+
+def _next_try(recipient: Recipient) -> str:
+    if recipient.quarantined:
+        return _QUARANTINED
+    return "held" if recipient.held else iso(recipient.due)
+
+
+_QUARANTINED = "quarantined"
+_WHEN = {"held": "held back", _QUARANTINED: "in quarantine"}
 
 
 def _hop(hop: Hop) -> str:
@@ -99,14 +122,20 @@ class QueuedView:
     came_by: str
     recipients: tuple[QueueLine, ...]
 
+    @property
+    def _ends(self) -> str:
+        """What is done in the end, if nobody does anything."""
+        held = all(each.due == _QUARANTINED for each in self.recipients)
+        return "deleted" if held else "returned"
+
     def told(self) -> str:
         lines = [
             f"{self.id} from {self.sender}, {counted(self.octets, 'octet')}, "
             f"came by {self.came_by}",
-            f"arrived {self.arrived}, is returned after {self.expires}",
+            f"arrived {self.arrived}, is {self._ends} after {self.expires}",
         ]
         for each in self.recipients:
-            when = "held back" if each.due == "held" else f"next at {each.due}"
+            when = _WHEN.get(each.due, f"next at {each.due}")
             lines.append(
                 f"  {each.recipient} by {each.next_hop}: "
                 f"tried {counted(each.attempts, 'time')}, {when}"
@@ -136,6 +165,44 @@ async def show_queued(house: AdminHouse, asked: QueuedId) -> QueuedView:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadQueued:
+    """What of a message that waits."""
+
+    id: str = argument(_ID)
+    whole: bool = argument("The content too, up to a million octets", default=False)
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedText:
+    """A message that waits, as it lies there; `octets` says how long it is in all."""
+
+    id: str
+    octets: int
+    text: str
+
+    def told(self) -> str:
+        return self.text.replace("\r\n", "\n")
+
+
+@operation("queue read", Role.ADMIN, changes=False, audited=True)
+async def read_queued(house: AdminHouse, asked: ReadQueued) -> QueuedText:
+    """Read the header of a message that waits or is in quarantine, to decide what becomes of it;
+    with `--whole` its content too."""
+    number = number_of(TRACE, asked.id, "a message")
+
+    def look(tx: Tx) -> tuple[QueuedMessage, bytes]:
+        message = byhand.messages(tx, number)[0]
+        return message, house.flow.blobs.read(tx, message.blob, 0, _READ)
+
+    message, content = await house.flow.mail.read_much(look)
+    shown = content if asked.whole else content[: headers.scan(content).end]
+    return QueuedText(external(TRACE, number), message.size, shown.decode("utf-8", "replace"))
+
+
+_READ = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
 class Touched:
     """For how many recipients something was done."""
 
@@ -153,9 +220,8 @@ async def hold_queued(house: AdminHouse, asked: QueuedId) -> Touched:
 
 @operation("queue release", Role.ADMIN)
 async def release_queued(house: AdminHouse, asked: QueuedId) -> Touched:
-    """Let go of a message that was held back: it is tried at once."""
-    now = house.flow.clock.now()
-    return Touched(await house.flow.mail.write(byhand.let_go, asked.number(), now))
+    """Let go of a message that was held back or is in quarantine: it is tried at once."""
+    return Touched(await quarantine.release(house.flow, asked.number()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +258,7 @@ def _hop_of(text: str) -> Hop:
 @operation("queue delete", Role.ADMIN)
 async def delete_queued(house: AdminHouse, asked: QueuedId) -> Touched:
     """Take a message out of the queue for good, without a word to its sender. Copies that were
-    delivered stay, and so does its trace."""
+    delivered stay, and so does its trace. What is in quarantine is deleted likewise."""
     return Touched(await house.flow.mail.write(byhand.delete, asked.number()))
 
 

@@ -59,7 +59,7 @@ class StatusView:
     metrics: Mapping[str, Any]  # of all workers; empty without a server
     missing: tuple[MissingWorker, ...] = ()
     warnings: tuple[str, ...] = ()
-    background: WorkerView | None = None  # the process that does what takes long
+    background: tuple[WorkerView, ...] = ()  # the process that does what takes long
 
     def told(self) -> str:
         lines = [
@@ -70,9 +70,8 @@ class StatusView:
             f"{counted(self.waiting_messages, 'message')}",
             *(f"listens: {each}" for each in self.listeners),
             *(_process(f"worker {each.worker}", each) for each in self.workers),
+            *(_process("background work", each) for each in self.background),
         ]
-        if self.background is not None:
-            lines.append(_process("background work", self.background))
         if self.metrics:
             lines.append("metrics of all workers:")
         for name, metric in self.metrics.items():
@@ -124,7 +123,7 @@ async def status(house: AdminHouse, asked: Nothing) -> StatusView:
         metrics=counted,
         missing=missing,
         warnings=(failing,) if failing else (),
-        background=server.background if server is not None else None,
+        background=server.background if server is not None else (),
     )
 
 

@@ -7,6 +7,7 @@ its address changes and never pass to another account.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -139,7 +140,9 @@ def spelled(value: Value) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, tuple):
-        return ",".join(value) or "(none)"
+        # With commas of their own, as JSON: `settings set` takes both.
+        plain = not any("," in each for each in value)
+        return (",".join(value) if plain else json.dumps(value)) or "(none)"
     return str(value) if value != "" else "(empty)"
 
 

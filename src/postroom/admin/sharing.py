@@ -41,7 +41,7 @@ class ShareFolder:
     below: bool = argument("The same for all folders below it", default=False)
 
     def of_domain(self) -> str:
-        return _domain_of(self.owner)
+        return domain_of_owner(self.owner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class OneFolder:
     folder: str = argument("The folder's path, such as INBOX or Work/2026")
 
     def of_domain(self) -> str:
-        return _domain_of(self.owner)
+        return domain_of_owner(self.owner)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +94,11 @@ class FolderView:
     octets: int
 
 
-def _domain_of(owner: str) -> str:
+def domain_of_owner(owner: str) -> str:
     return domain_of(owner) if "@" in owner else named_domain(owner)
 
 
-def _owner(tx: Tx, house: AdminHouse, owner: str) -> Account:
+def owner_of(tx: Tx, house: AdminHouse, owner: str) -> Account:
     """Raises NotFound, NotAllowed for who stands above the caller."""
     if "@" in owner:
         found = people.account(tx, address_of(owner))
@@ -135,7 +135,7 @@ async def share_folder(house: AdminHouse, asked: ShareFolder) -> tuple[RightsVie
         raise NotAllowed("A domain's administrator shares folders within the domain")
 
     def unit(tx: Tx) -> tuple[RightsView, ...]:
-        owner = _owner(tx, house, asked.owner)
+        owner = owner_of(tx, house, asked.owner)
         boxes = folders.tree(tx, owner.id)
         found = boxes.find(asked.folder)
         # A public folder is seen by the accounts of its domain only.
@@ -153,7 +153,7 @@ async def folder_rights(house: AdminHouse, asked: OneFolder) -> tuple[RightsView
     """Show who may do what in a folder."""
 
     def unit(tx: Tx) -> tuple[RightsView, ...]:
-        boxes = folders.tree(tx, _owner(tx, house, asked.owner).id)
+        boxes = folders.tree(tx, owner_of(tx, house, asked.owner).id)
         found = boxes.find(asked.folder)
         return tuple(_views(tx, boxes.path(found.id), found))
 
@@ -209,7 +209,7 @@ async def delete_public(house: AdminHouse, asked: PublicFolder) -> FolderView:
     now = house.flow.clock.now()
 
     def unit(tx: Tx) -> FolderView:
-        owner = _owner(tx, house, asked.of_domain())
+        owner = owner_of(tx, house, asked.of_domain())
         gone = folders.delete(tx, owner.id, asked.folder, now, house.caller.principal)
         if not folders.tree(tx, owner.id).by_id:
             people.withdraw(tx, owner, _AT_ONCE)  # else the domain could not be deleted

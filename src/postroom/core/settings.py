@@ -80,7 +80,11 @@ class Setting:
         if wanted is tuple:
             if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
                 raise Misuse(f"{self.name} is a list of texts")
-            return tuple(value)
+            if self.at_most is not None and len(value) > self.at_most:
+                raise Misuse(f"{self.name} has at most {self.at_most:g} entries")
+            if tuple(value) == self.default or self.form is None:
+                return tuple(value)
+            return tuple([self._formed(each, f", entry {n}") for n, each in enumerate(value, 1)])
         if wanted is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
@@ -95,20 +99,29 @@ class Setting:
         if self.secret and value != self.default and not is_sealed(value):
             raise Misuse(f"{self.name} is a secret, which is kept sealed: use `settings secret`")
         if self.form is not None and value != self.default:
-            try:
-                formed = self.form(value)
-            except MailError as error:
-                raise Misuse(f"{self.name}: {error}") from error
-            value = formed if isinstance(formed, str) else value
+            value = self._formed(value)
         checked: Value = value
         return checked
 
+    def _formed(self, text: str, which: str = "") -> str:
+        """A text in the spelling that is kept; raises Misuse for what it is not."""
+        assert self.form is not None  # or nobody asks
+        try:
+            formed = self.form(text)
+        except MailError as error:
+            raise Misuse(f"{self.name}{which}: {error}") from error
+        return formed if isinstance(formed, str) else text
+
     def parse(self, text: str) -> Value:
-        """The value as an operator writes it: JSON, or bare text where that is clear."""
+        """The value as an operator writes it: JSON, or bare text where that is clear.
+
+        A list has commas between its entries or, where it has several lines, a line for each.
+        """
         if self.type is str:
             return self.check(text)
         if self.type is tuple and not text.lstrip().startswith("["):
-            return self.check([piece.strip() for piece in text.split(",") if piece.strip()])
+            pieces = text.splitlines() if "\n" in text else text.split(",")
+            return self.check([piece.strip() for piece in pieces if piece.strip()])
         if self.type is bool and text.lower() in ("yes", "on", "no", "off"):
             return text.lower() in ("yes", "on")
         try:
@@ -145,8 +158,9 @@ def setting(  # a dataclass field, typed as what it holds: HOUSE §6
     """Declare a setting: its default, what it does, in which unit, and where it may be set.
 
     `form` reads a text and raises a MailError for what it is not; if it returns a text, that is
-    the value, in the one spelling that is kept and shown. The default is not read. A
-    `secret` is a text that is kept sealed (`core.secrets`), and shown to nobody.
+    the value, in the one spelling that is kept and shown. The default is not read. Of a list,
+    `form` reads each entry, and `at_most` says how many there may be. A `secret` is a text that is
+    kept sealed (`core.secrets`), and shown to nobody.
     """
     return dataclasses.field(
         default=default,
@@ -173,8 +187,10 @@ def group(prefix: str) -> Callable[[type[G]], type[G]]:
             kind = typing.get_origin(hints[field.name]) or hints[field.name]
             if kind not in _A:
                 raise TypeError(f"{prefix}.{field.name}: no setting can be of type {kind}")
-            if kind is not str and (field.metadata["form"] or field.metadata["secret"]):
-                raise TypeError(f"{prefix}.{field.name}: only a text has a form or is a secret")
+            if field.metadata["form"] and kind not in (str, tuple):
+                raise TypeError(f"{prefix}.{field.name}: only a text has a form, or a list of them")
+            if field.metadata["secret"] and kind is not str:
+                raise TypeError(f"{prefix}.{field.name}: only a text is a secret")
             if field.metadata["form"] and field.metadata["secret"]:
                 raise TypeError(f"{prefix}.{field.name}: what is sealed has no form")
             default: Any = field.default

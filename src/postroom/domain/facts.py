@@ -74,6 +74,39 @@ class RecipientFact(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class FromFact(Fact):
+    """What in the From field of a stranger's message misleads its readers; absent where it is not
+    certain who wrote it, which is judged elsewhere."""
+
+    name: ClassVar[str] = "from"
+    result: str  # none, mismatch, lookalike, impersonation
+    shown: str  # what a reader may take it for
+    real: str  # the author's address
+    why: str
+    exempt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PostingFact(Fact):
+    """The recipient is, among others, the address of a folder; absent for all others."""
+
+    name: ClassVar[str] = "posting"
+    folders: tuple[str, ...]  # their paths
+    anybody: bool  # may post to all of them
+    forbidden: tuple[str, ...]  # those to which this sender may not
+
+
+@dataclass(frozen=True, slots=True)
+class ApartFact(Fact):
+    """The recipient's domain judges doubtful mail otherwise than that of the recipients before;
+    absent where it does not."""
+
+    name: ClassVar[str] = "apart"
+    domain: str
+    before: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReportsFact(Fact):
     """The recipient is where others send DMARC reports; absent for all others."""
 
@@ -206,3 +239,52 @@ class DmarcFact(Fact):
     problem: str = ""  # why it is not certain who wrote it
     domains: tuple[str, ...] = ()  # of all authors
     addresses: tuple[str, ...] = ()  # of all authors
+
+
+@dataclass(frozen=True, slots=True)
+class SenderPolicyFact(Fact):
+    """What `sender.rules` and the Approved List make of what the checks found; absent where
+    neither is set, and for who is not checked."""
+
+    name: ClassVar[str] = "sender_policy"
+    action: str = ""  # accept, junk, quarantine, defer, refuse, close; empty: nothing decided
+    setting: str = ""  # that decided: sender.rules, sender.approved, sender.junk_score ...
+    line: int = 0  # of sender.rules, from 1, if one decided
+    text: str = ""  # of that line, or the entry of the list
+    reason: str = ""  # an administrator's words to the peer
+    instead: bool = False  # it decides in the place of what is set for DMARC
+    score: int = 0  # the sum
+    scored: tuple[str, ...] = ()  # the lines that gave points
+    tags: tuple[str, ...] = ()  # keywords, and header fields such as `X-Doubt: yes`
+
+    @property
+    def by(self) -> str:
+        """What decided, as people call it: `sender.rules line 3`."""
+        return f"{self.setting} line {self.line}" if self.line else self.setting
+
+
+@dataclass(frozen=True, slots=True)
+class VbrFact(Fact):
+    """Whether somebody whom we believe vouches for a domain that SPF or DKIM found behind the
+    message. RFC 5518, RFC 6212. Absent where nobody is believed, or nobody was named."""
+
+    name: ClassVar[str] = "vbr"
+    result: str  # pass, fail, none, temperror, permerror
+    domain: str  # md= of the VBR-Info
+    certifier: str  # who was asked; empty: nobody
+    kinds: tuple[str, ...]  # of mail that he vouches for
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class BimiFact(Fact):
+    """The logo that the author's domain publishes, if the message deserves it. Absent where it is
+    not asked for."""
+
+    name: ClassVar[str] = "bimi"
+    result: str  # pass, none, fail, temperror, declined, skipped
+    why: str
+    domain: str = ""  # where the record is
+    selector: str = ""
+    location: str = ""  # the https URL of the logo; empty unless it passes
+    evidence: str = ""  # that of its certificate, which nobody looked at

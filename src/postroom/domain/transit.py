@@ -33,9 +33,11 @@ class Protocol(StrEnum):
 
 
 class Action(StrEnum):
-    """What is to happen, mildest first. ACCEPT ends the search for a recipient's verdict."""
+    """What is to happen, mildest first. ACCEPT ends the search for a recipient's verdict, and
+    MARK but carries edits."""
 
     ACCEPT = "accept"
+    MARK = "mark"
     JUNK = "junk"
     QUARANTINE = "quarantine"
     DROP = "drop"
@@ -68,7 +70,9 @@ class Verdict:
         return self.code or {2: 250, 4: 451, 5: 550}[self.status.klass]
 
 
-_PASSES: Final = frozenset({Action.ACCEPT, Action.JUNK, Action.QUARANTINE, Action.DROP})
+_PASSES: Final = frozenset(
+    {Action.ACCEPT, Action.MARK, Action.JUNK, Action.QUARANTINE, Action.DROP}
+)
 
 
 def refuse(rule: str, error: MailError | type[MailError], why: str = "", **more: Any) -> Verdict:
@@ -194,6 +198,9 @@ class Destination:
     address: Address  # the account's own address
     through: tuple[str, ...] = ()  # the aliases on the way, outermost first
     detail: str | None = None  # the subaddress: RFC 5233
+    folder: int = 0  # the mailbox whose own address it is; 0: it is the account's
+    anybody: bool = False  # strangers may post to that mailbox, too
+    path: str = ""  # of that mailbox, once somebody looked
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,10 +246,16 @@ class Transit:
     facts: Facts = field(default_factory=Facts)
     verdicts: list[Verdict] = field(default_factory=list)
     policy: Policy | None = None  # as of MAIL: one message meets one policy
+    decides: Policy | None = None  # of the domain of a stranger's recipients: it judges at DATA
     amended: tuple[str, ...] = ()  # what was changed in it, in words
     cause: str = ""  # of a message that we composed: what it is, and the trace of its cause
     asking: dict[Future[tuple[Fact, ...]], str] = field(default_factory=dict)
     """Probes that were begun and go on beside the next phases, with their names."""
+
+    @property
+    def judged_by(self) -> Policy | None:
+        """The policy that rules of DATA ask."""
+        return self.decides or self.policy
 
     def drop(self) -> None:
         """Let go of the content; a message that was not kept leaves nothing behind."""

@@ -165,7 +165,7 @@ _OTHER_STRUCTURED: Final = """
     list-id list-post list-help list-subscribe list-unsubscribe list-unsubscribe-post
     list-owner list-archive delivered-to auto-submitted precedence expires tls-required autocrypt
     dkim-signature arc-seal arc-message-signature arc-authentication-results
-    authentication-results received-spf
+    authentication-results received-spf vbr-info bimi-selector bimi-location
     original-recipient final-recipient reporting-mta action status diagnostic-code remote-mta
     original-envelope-id arrival-date last-attempt-date will-retry-until disposition
     original-message-id

@@ -23,6 +23,7 @@ Where readers of mail differ, this one chooses:
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -112,6 +113,21 @@ class Part:
     def is_message(self) -> bool:
         """Its one child is the encapsulated message."""
         return self.type == b"message" and bool(self.children)
+
+    def at(self, path: Sequence[int]) -> Part | None:
+        """The body part that the numbers of a section name, from a message. RFC 9051 §6.4.5.1."""
+        part = self
+        for step, number in enumerate(path):
+            entity = step == 0
+            if step and part.is_message:
+                part, entity = part.children[0], True
+            if part.is_multipart:
+                if not 1 <= number <= len(part.children):
+                    return None
+                part = part.children[number - 1]
+            elif not entity or number != 1:
+                return None  # only a message has a part 1 without being a multipart
+        return part
 
     def walk(self) -> list[Part]:
         """This part and all below it, in the order of the message."""

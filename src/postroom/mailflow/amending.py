@@ -2,7 +2,8 @@
 
 It gets the Date and Message-ID that it lacks, and loses its Bcc and a Return-Path that is not its
 author's to write: RFC 6409 §8, RFC 5322 §3.6.3, RFC 5321 §4.4. What others bring us stays as it
-is, octet for octet, but for results of checks in our name, which nobody else may give: RFC 8601 §5.
+is, octet for octet, but for what nobody else may say: results of checks in our name (RFC 8601 §5),
+and where a logo lies (BIMI).
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from postroom.domain.transit import Protocol, Transit
 from postroom.formats import authres, headers
 from postroom.formats.compose import MessageId
 from postroom.formats.dates import format_date
+from postroom.mailflow import bimi, screening
+from postroom.mailflow.sender import fields
+from postroom.mailflow.sender.settings import SenderSettings
 from postroom.store.blobs import Spool
 
 _OURSELVES: Final = frozenset({Protocol.COMPOSED, Protocol.LMTP})
@@ -49,6 +53,16 @@ def amend(transit: Transit, spool: Spool, hostname: str, domain: str) -> Amendme
     head = spool.head(parsed.header_size)
     forged = authres.claimed(head, authres.below_any((hostname, domain)))
     told = ["removed a forged Authentication-Results"] * len(forged)
+    rules = transit.policy.of(SenderSettings).rules if transit.policy is not None else ()
+    marks = fields.forged(head, rules)
+    told += ["removed a mark that only this server may set"] * len(marks)
+    forged = tuple(sorted((*forged, *marks))) if marks else forged
+    logos = bimi.forged(head)
+    told += ["removed a logo field that only its receiver may set"] * len(logos)
+    forged = tuple(sorted({*forged, *logos})) if logos else forged
+    originals = screening.forged(head)
+    told += ["removed a From that only this server may set aside"] * len(originals)
+    forged = tuple(sorted({*forged, *originals})) if originals else forged
     if transit.visit.protocol is not Protocol.SUBMISSION:
         return Amendment(cuts=forged, told=tuple(told)) if forged else NOTHING
     found = headers.scan(head)

@@ -13,7 +13,7 @@ from postroom.domain.facts import IprevFact, SpfFact
 from postroom.domain.policy import Policy
 from postroom.domain.transit import Fact, Protocol, Recipient, Transit
 from postroom.formats.authres import AuthenticationResults, MethodResult, Property, compose
-from postroom.mailflow import arc, dkim, dmarc
+from postroom.mailflow import arc, bimi, dkim, dmarc, vbr
 from postroom.mailflow.exempt import exempt
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.settings import SmtpSettings, SpfSettings
@@ -131,6 +131,12 @@ def fields(transit: Transit, hostname: str) -> bytes:
     chain = arc.result(transit)
     if chain is not None:
         results.append(chain)
+    certified = vbr.result(transit)
+    if certified is not None:
+        results.append(certified)
+    logo = bimi.result(transit)
+    if logo is not None:
+        results.append(logo)
     if not results:
         return b""
     made = compose(AuthenticationResults(hostname, tuple(results)), utf8=transit.utf8)

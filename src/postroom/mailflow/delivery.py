@@ -14,7 +14,9 @@ from typing import Any, Final
 from postroom.core.clock import Instant
 from postroom.core.errors import NotFound, OverQuota
 from postroom.domain import queue, reported, trace
-from postroom.domain.mailboxes import folders, messages
+from postroom.domain.feedback import failures
+from postroom.domain.feedback.failures import Owed
+from postroom.domain.mailboxes import flags, folders, messages
 from postroom.domain.mailboxes.change import Change, begin_all
 from postroom.domain.mailboxes.folders import Mailbox
 from postroom.domain.mailboxes.messages import SYSTEM_ACTOR, NewMessage, Quota
@@ -37,11 +39,12 @@ class Placing:
     account: int
     address: str
     message: int  # the id that the copy gets
-    role: str
+    role: str  # the place: a special use, or a mailbox of its own, `folders.place`
     flags: tuple[str, ...]
     quota: Quota
     notify: tuple[str, ...] = ()
     orcpt: str | None = None
+    quarantined: str = ""  # why it is kept out of the mailbox; empty: it is not
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class Relaying:
     hop: Hop
     notify: tuple[str, ...] = ()
     orcpt: str | None = None
+    quarantined: str = ""  # why it is not sent on; empty: it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,7 @@ class Plan:
     queued: tuple[Placing, ...]
     relayings: tuple[Relaying, ...]
     candidates: dict[Hop, int]  # ids of destinations that may be new
-    ids: tuple[int, int]  # of the queue's two envelopes: here, there
+    ids: tuple[int, int, int, int]  # of the queue's envelopes: here, there; in quarantine likewise
     reverse_path: str | None
     envid: str | None
     ret: str | None
@@ -94,6 +98,7 @@ class Plan:
     eight_bit: bool
     origin: str
     expires_at: Instant
+    quarantined_until: Instant
     record: dict[str, Any]
     packed: bytes
     keys: tuple[str, ...]
@@ -103,6 +108,7 @@ class Plan:
     no_room: tuple[dict[str, Any], ...] = ()
     """For each recipient, what the trace says if nobody behind it has room and the peer, who
     hears of each (LMTP), is to bring it again; empty: then it waits in the queue."""
+    owed: Owed | None = None  # the report on it that its author's domain asks for
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +147,8 @@ def deliver(tx: Tx, plan: Plan) -> Delivered:
     for notice in plan.notices:
         if notice.placed <= placed:
             queue.submit(tx, notice.composed, plan.now)
+    if plan.owed is not None:
+        failures.owe(tx, plan.owed)
     packed = plan.packed
     if waiting or turned_away:
         packed = trace.pack(_told(plan.record, plan, waiting, turned_away))
@@ -218,53 +226,68 @@ def place_one(
         raise NotFound("The account is gone")
     box = _mailbox(tx, placing)
     placing.quota.check(change, blob.size, 1)
-    new = NewMessage(placing.message, blob.id, blob.size, now, parsed, placing.flags)
+    marks = flags.fitting(tx, placing.account, placing.flags) if placing.flags else ()
+    new = NewMessage(placing.message, blob.id, blob.size, now, parsed, marks)
     messages.place(tx, change, box, new, now)
 
 
 def _mailbox(tx: Tx, placing: Placing) -> Mailbox:
-    """The mailbox of that role, or INBOX where the user has deleted it."""
-    for role in (placing.role, "inbox"):
-        box = folders.by_role(tx, placing.account, role)
+    """The mailbox of that place, or INBOX where the user has deleted it."""
+    for at in (placing.role, "inbox"):
+        box = folders.by_place(tx, placing.account, at)
         if box is not None:
             return box
     raise NotFound("The account has no INBOX")
 
 
 def _queue_here(tx: Tx, plan: Plan, waiting: list[tuple[Placing, str]]) -> None:
-    rows = [(p, "") for p in plan.queued] + waiting
-    if not rows or plan.here is None:
+    if plan.here is None:
         return
-    recipients = [
-        NewRecipient(
-            address=p.address,
-            account=p.account,
-            role=p.role,
-            flags=p.flags,
-            notify=p.notify,
-            orcpt=p.orcpt,
-            due=plan.now if not why else queue.later(plan.now, 1),
-            attempts=1 if why else 0,
-            last_reply=why,
-        )
-        for p, why in rows
-    ]
-    message = _envelope(plan, plan.ids[0], plan.here)
-    queue.put(tx, message, recipients, {LOCALLY: plan.candidates[LOCALLY]})
+    rows = [(p, "") for p in plan.queued] + waiting
+    for held in (False, True):
+        recipients = [_waits(plan, p, why) for p, why in rows if bool(p.quarantined) is held]
+        if recipients:
+            message = _envelope(plan, plan.here, plan.ids[2 * held], held)
+            queue.put(tx, message, recipients, {LOCALLY: plan.candidates[LOCALLY]})
+
+
+def _waits(plan: Plan, p: Placing, why: str) -> NewRecipient:
+    """`why` it could not be placed; empty: nobody has tried."""
+    return NewRecipient(
+        address=p.address,
+        account=p.account,
+        role=p.role,
+        flags=p.flags,
+        notify=p.notify,
+        orcpt=p.orcpt,
+        due=plan.now if not why else queue.later(plan.now, 1),
+        attempts=1 if why else 0,
+        last_reply=why or p.quarantined,
+        quarantined=bool(p.quarantined),
+    )
 
 
 def _queue_there(tx: Tx, plan: Plan) -> None:
-    if not plan.relayings or plan.there is None:
+    if plan.there is None:
         return
-    recipients = [
-        NewRecipient(r.address, None, "", (), r.notify, r.orcpt, plan.now, hop=r.hop)
-        for r in plan.relayings
-    ]
-    hops = {r.hop: plan.candidates[r.hop] for r in plan.relayings}
-    queue.put(tx, _envelope(plan, plan.ids[1], plan.there), recipients, hops)
+    for held in (False, True):
+        relayings = [r for r in plan.relayings if bool(r.quarantined) is held]
+        if not relayings:
+            continue
+        recipients = [
+            NewRecipient(
+                r.address, None, "", (), r.notify, r.orcpt, plan.now,
+                last_reply=r.quarantined, hop=r.hop, quarantined=held,
+            )
+            for r in relayings
+        ]  # fmt: skip
+        hops = {r.hop: plan.candidates[r.hop] for r in relayings}
+        message = _envelope(plan, plan.there, plan.ids[1 + 2 * held], held)
+        queue.put(tx, message, recipients, hops)
 
 
-def _envelope(plan: Plan, number: int, blob: NewBlob) -> QueuedMessage:
+def _envelope(plan: Plan, blob: NewBlob, number: int, held: bool) -> QueuedMessage:
+    """One of the queue; that of what is in quarantine ends with it."""
     return QueuedMessage(
         id=number,
         trace=plan.transit,
@@ -274,7 +297,7 @@ def _envelope(plan: Plan, number: int, blob: NewBlob) -> QueuedMessage:
         envid=plan.envid,
         ret=plan.ret,
         arrived_at=plan.now,
-        expires_at=plan.expires_at,
+        expires_at=plan.quarantined_until if held else plan.expires_at,
         utf8=plan.utf8,
         eight_bit=plan.eight_bit,
         origin=plan.origin,
@@ -282,5 +305,7 @@ def _envelope(plan: Plan, number: int, blob: NewBlob) -> QueuedMessage:
 
 
 def split(placings: tuple[Placing, ...]) -> tuple[tuple[Placing, ...], tuple[Placing, ...]]:
-    """What the unit places itself, and what it queues."""
-    return placings[:PLACEMENTS], placings[PLACEMENTS:]
+    """What the unit places itself, and what it queues, be it for want of room or of trust."""
+    free = tuple([p for p in placings if not p.quarantined])
+    held = tuple([p for p in placings if p.quarantined])
+    return free[:PLACEMENTS], free[PLACEMENTS:] + held

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Final
 
-from postroom.domain.facts import DkimFact, DmarcFact, PeerFact, SpfFact
+from postroom.domain.facts import DkimFact, DmarcFact, PeerFact, SenderPolicyFact, SpfFact
 from postroom.domain.policy import Policy
 from postroom.domain.transit import Fact, Facts, Protocol, Recipient, Transit
 from postroom.formats import headers
 from postroom.formats.authres import MethodResult, Property
-from postroom.mailflow import arc
+from postroom.mailflow import arc, vbr
 from postroom.mailflow.exempt import exempt
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.settings import DmarcSettings, SmtpSettings
@@ -145,6 +145,9 @@ def disposition(facts: Facts, policy: Policy) -> Disposition:
         return Disposition()
     settings = policy.of(DmarcSettings)
     chain = arc.vouched(found, facts, policy)
+    ruled = facts.get(SenderPolicyFact)
+    if ruled is None or not ruled.instead:
+        ruled = SenderPolicyFact()
     wanted = Wanted(
         settings.on_reject,
         settings.on_quarantine,
@@ -152,6 +155,10 @@ def disposition(facts: Facts, policy: Policy) -> Disposition:
         exemption(found, facts, settings),
         chain.why if chain is not None else "",
         chain.told if chain is not None else "",
+        ruled.action,
+        ruled.setting,
+        f"{ruled.by} ({ruled.text}) says so" if ruled.action else "",
+        vbr.over_dmarc(facts, policy) if not found.problem else "",
     )
     code, expected = DmarcCode(found.result), Request(found.policy)
     return trust.dispose(code, expected, Request(found.published), wanted)
@@ -180,11 +187,11 @@ def exemption(found: DmarcFact, facts: Facts, settings: DmarcSettings) -> str:
 def result(transit: Transit) -> MethodResult | None:
     """For Authentication-Results. RFC 8601 §2.7, RFC 9989 §9; None if nobody asked."""
     found = transit.facts.get(DmarcFact)
-    if found is None or transit.policy is None:
+    if found is None or transit.judged_by is None:
         return None
     author = (Property("header", "from", found.domain),) if found.domain else ()
     said = found.why
     if found.tag:
-        done = disposition(transit.facts, transit.policy)
+        done = disposition(transit.facts, transit.judged_by)
         said = f"p={found.published} dis={done.reported.value}"
     return MethodResult("dmarc", found.result, properties=author, comment=said)

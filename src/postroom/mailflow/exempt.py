@@ -36,7 +36,7 @@ class Exempt:
         return next((name for name in names if name in self.names), "")
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=4096)
 def exempt(listed: tuple[str, ...]) -> Exempt:
     """Read a list; an entry that is no network is a name, and whoever wrote nonsense named none."""
     networks, names = [], set()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from postroom.core import metrics
@@ -21,6 +22,7 @@ from postroom.formats.compose import printable
 from postroom.mailflow.dmarc import disposition
 from postroom.store.units import Database
 from postroom.trust.dmarc import DmarcCode
+from postroom.trust.dmarc.discover import is_below
 from postroom.trust.publishing.settings import DnsSettings
 
 GATHER: Final = 0.5  # seconds
@@ -28,7 +30,7 @@ BATCH: Final = 200
 A_DAY: Final = 50_000
 """Kinds of messages that one worker tells apart in a day; those beyond are not reported."""
 SIGNATURES: Final = 10
-"""Of one message that are told. RFC 9990 leaves the number open."""
+"""Of one message that are told; RFC 9990 §3.1.3 allows 100."""
 
 DROPPED: Final = metrics.counter(
     "dmarc.untold", "messages", "Messages that no aggregate report will tell of"
@@ -79,12 +81,12 @@ class Feedback:
 
 def seen(transit: Transit) -> Seen | None:
     """What a report says of a message; None if nobody asked for one."""
-    found, policy, ip = transit.facts.get(DmarcFact), transit.policy, transit.visit.peer.ip
+    found, policy, ip = transit.facts.get(DmarcFact), transit.judged_by, transit.visit.peer.ip
     if found is None or policy is None or ip is None or not found.reports:
         return None
     if found.result not in (DmarcCode.PASS, DmarcCode.FAIL):
         return None  # neither of them says anything of the domain: RFC 9989 §5.3.6
-    if _is_report(transit, passed=found.result == DmarcCode.PASS):
+    if is_report(transit, passed=found.result == DmarcCode.PASS):
         return None
     done = disposition(transit.facts, policy)
     enforced = found.result == DmarcCode.PASS and found.published != "none"
@@ -103,11 +105,11 @@ def seen(transit: Transit) -> Seen | None:
         done.told or done.comment,
         "mfrom" if path is not None else "helo",
         sender.result if sender is not None else "none",
-        _signatures(signed),
+        signatures(signed, found.domain),
     )
 
 
-def _is_report(transit: Transit, *, passed: bool) -> bool:
+def is_report(transit: Transit, *, passed: bool) -> bool:
     """Whether a message is a report itself: two servers would report each other's for ever.
 
     What a stranger claims hides nothing but his own mail, and what is sent to where reports go.
@@ -127,10 +129,19 @@ def _is_report(transit: Transit, *, passed: bool) -> bool:
 _IS_REPORT: Final = re.compile(r"\s*+report domain:", re.IGNORECASE).match
 
 
-def _signatures(signed: DkimFact | None) -> tuple[Signature, ...]:
-    entries = signed.signatures if signed is not None else ()
+def signatures(signed: DkimFact | None, author: str) -> tuple[Signature, ...]:
+    """Those that pass before all others, and of these those of the author's domain, then those of
+    a domain above or below it. RFC 9990 §3.1.3."""
+    entries = [each for each in signed.signatures if "domain" in each] if signed is not None else []
+
+    def rank(each: Mapping[str, str]) -> int:
+        domain = each["domain"].lower()
+        if each["code"] != "pass":
+            return 3
+        near = is_below(domain, author) or is_below(author, domain)
+        return 0 if domain == author else 1 if near else 2
+
     return tuple(
         Signature(printable(each["domain"]), printable(each.get("selector", "")), each["code"])
-        for each in entries[:SIGNATURES]
-        if "domain" in each
+        for each in sorted(entries, key=rank)[:SIGNATURES]
     )

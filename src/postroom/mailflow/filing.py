@@ -124,7 +124,7 @@ def brought(house: MailHouse, transit: Transit) -> Brought | None:
 
 
 def voucher_of(house: MailHouse, transit: Transit) -> str:
-    """The domain that stands behind a message; empty if none does. RFC 9990 §5.
+    """The domain that stands behind a message; empty if none does. RFC 9990 §3.5.2.
 
     Reports have to pass DMARC. Those of a domain without a policy are taken if it passes DKIM or
     SPF: small reporters have none.

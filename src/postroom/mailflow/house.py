@@ -12,6 +12,7 @@ from postroom.core.secrets import Keyring
 from postroom.core.settings import Chain, Place, Scope, chain
 from postroom.domain.policy import Policies
 from postroom.domain.searching.indexing import Indexer
+from postroom.formats.lookalike import Lookalikes
 from postroom.mailflow.settings import ServerSettings
 from postroom.mailflow.signers import Signers
 from postroom.store.blobs import Blobs
@@ -37,6 +38,8 @@ class MailHouse:
     signers: Signers = field(default_factory=Signers)  # of what leaves in our domains' names
     checks: Checks | None = None  # of who vouches for mail; without them nobody asks
     indexer: Indexer | None = None  # of message texts; without it a search reads them
+    lookalikes: Lookalikes = field(default_factory=Lookalikes)  # the domains of this server
+    lookalikes_until: float = 0.0  # of the monotonic clock
     _chains: dict[tuple[str, str, int], Chain] = field(default_factory=dict)
 
     @property

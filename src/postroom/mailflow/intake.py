@@ -32,7 +32,7 @@ from postroom.domain.transit import (
     refuse,
 )
 from postroom.formats.address import Address
-from postroom.mailflow import maillog, telling
+from postroom.mailflow import deciding, failure_reports, maillog, telling
 from postroom.mailflow.binary import CannotConvert, make_lines
 from postroom.mailflow.delivery import Delivered, Plan, Settling, deliver
 from postroom.mailflow.feedback import Feedback
@@ -187,6 +187,8 @@ class Intake:
                 transit.visit.refused += 1
             return self._refused(transit, recipient, stop)
         recipient.verdicts += verdicts
+        if not transit.recipients:
+            transit.decides = deciding.of(self._house, transit, recipient)
         transit.recipients.append(recipient)
         return RECIPIENT_OK
 
@@ -248,12 +250,16 @@ class Intake:
         )
         seconds = policy.of(SmtpSettings).accept_deadline
         await gather(phase, house, transit, None, seconds)
-        verdicts = judge(phase.rules, transit.facts, policy, None)
+        verdicts = judge(phase.rules, transit.facts, transit.judged_by or policy, None)
         self.feedback.note(transit)
-        if (stop := stopped(verdicts)) is not None:
+        stop = stopped(verdicts)
+        owed = failure_reports.owed(house, transit, verdicts, stop)
+        if stop is not None:
+            if owed is not None:
+                await failure_reports.owe(house, owed)
             return self._all_alike(transit, self._refused(transit, None, stop))
         transit.verdicts += verdicts
-        plan = await make_plan(house, transit, settling)
+        plan = replace(await make_plan(house, transit, settling), owed=owed)
         done = await self._deliver(plan)
         maillog.accepted(transit, plan, done)
         taken = replace(TAKEN, sentence=f"Message accepted as {plan.record['id']}")
@@ -316,7 +322,7 @@ class Intake:
         record["id"] = external(TRACE, own)
         record["outcome"] = str(verdict.action)
         keys = [trace.address_key(str(transit.reverse_path))] if transit.reverse_path else []
-        policy = transit.policy
+        policy = transit.judged_by
         if recipient is not None:
             # Its own story only: a thousand recipients are to make small ones.
             policy = recipient.policy or policy

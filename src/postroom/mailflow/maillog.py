@@ -21,6 +21,8 @@ _log: Final = structlog.get_logger("postroom.mail")
 
 def accepted(transit: Transit, plan: Plan, done: Delivered) -> None:
     """A message is on disk: how many copies went into mailboxes, how many wait for what."""
+    held = sum(bool(each.quarantined) for each in plan.queued)
+    held += sum(bool(each.quarantined) for each in plan.relayings)
     _log.info(
         "message accepted",
         **_whose(transit),
@@ -31,6 +33,7 @@ def accepted(transit: Transit, plan: Plan, done: Delivered) -> None:
         delivered=len(done.placed),
         queued=len(plan.queued) + len(done.waiting),
         relayed=len(plan.relayings),
+        **({"quarantined": held} if held else {}),
     )
 
 

@@ -15,18 +15,34 @@ import structlog
 from postroom.core.errors import MailError
 from postroom.domain.policy import Policy
 from postroom.domain.transit import Action, Fact, Facts, Recipient, Transit, Verdict
-from postroom.mailflow import authentication, dkim, dmarc, filing, probes
+from postroom.mailflow import (
+    authentication,
+    bimi,
+    deciding,
+    dkim,
+    dmarc,
+    filing,
+    probes,
+    screening,
+    vbr,
+)
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.rules import authentication as vouched
 from postroom.mailflow.rules import content, envelope, recipients
 from postroom.mailflow.rules import filing as brought
+from postroom.mailflow.rules import screening as shown
+from postroom.mailflow.rules import sender as by_policy
+from postroom.mailflow.sender.judging import sender_policy
 
 _log: Final = structlog.get_logger("postroom.mailflow")
 
 CLOSING: Final = 0.25
 """The part of a phase's time that closing probes have at least."""
+FINAL: Final = 0.15
+"""The same for final ones."""
 
 Rule = Callable[[Facts, Policy, Recipient | None], Verdict | None]
+Conclusion = Callable[[MailHouse, Transit], tuple[Fact, ...]]
 Asking = dict[asyncio.Future[tuple[Fact, ...]], str]
 """Probes under way, with their names."""
 
@@ -44,7 +60,8 @@ class Probe:
     the phase's deadline. One that is `inline` asks only the store or the message itself. One
     that is `lasting` begins when its phase is over and goes on while the peer sends: the last
     phase waits for it. What it can say at once, without asking anybody, `known` says. One that
-    is `closing` builds on what the others found, and begins when they are done.
+    is `closing` builds on what the others found, and begins when they are done; one that is
+    `final` builds on what those found.
     """
 
     name: str
@@ -52,6 +69,7 @@ class Probe:
     inline: bool = False
     lasting: bool = False
     closing: bool = False
+    final: bool = False
     known: Callable[[MailHouse, Transit], tuple[Fact, ...] | None] = nothing_known
 
 
@@ -62,6 +80,7 @@ class Phase:
     name: str
     rules: tuple[Rule, ...]
     probes: tuple[Probe, ...] = ()
+    conclusions: tuple[Conclusion, ...] = ()  # what follows from all that the probes found
     last: bool = False  # nothing comes after it: who was begun before has to come to an end
 
 
@@ -87,13 +106,16 @@ RCPT: Final = Phase(
         recipients.guessing,
         recipients.crowd,
         recipients.relay,
+        recipients.posting,
         recipients.known,
         brought.reports_budget,
         recipients.room,
+        recipients.apart,
     ),
     probes=(
         Probe("directory", probes.directory, inline=True),
         Probe("reports", filing.reports, inline=True),
+        Probe("apart", deciding.apart, inline=True),
     ),
 )
 DATA: Final = Phase(
@@ -107,17 +129,27 @@ DATA: Final = Phase(
         content.whole_header,
         content.own_author,
         vouched.unclear_author,
+        shown.misleading_from,
+        by_policy.sender_marked,
+        by_policy.sender_accepted,
+        by_policy.sender_refused,
         vouched.dmarc_refused,
         vouched.spf_fail,
+        by_policy.sender_deferred,
+        by_policy.sender_filed,
         vouched.dmarc_marked,
     ),
     probes=(
         Probe("structure", probes.structure, inline=True),
         Probe("author", probes.author, inline=True),
+        Probe("from", screening.screened, inline=True),
         Probe("brings", filing.brings, inline=True),
         Probe("dkim", dkim.dkim, known=dkim.known),
         Probe("dmarc", dmarc.dmarc, closing=True),
+        Probe("vbr", vbr.vbr, closing=True, known=vbr.known),
+        Probe("bimi", bimi.bimi, final=True, known=bimi.known),
     ),
+    conclusions=(sender_policy,),
     last=True,
 )
 
@@ -145,7 +177,7 @@ async def gather(
     slow: Asking = {}
     try:
         for probe in phase.probes:
-            if probe.inline or probe.lasting or probe.closing:
+            if probe.inline or probe.lasting or probe.closing or probe.final:
                 continue
             known = probe.known(house, transit)
             if known is not None:
@@ -173,6 +205,12 @@ async def gather(
         # Who made the others slow must not have silenced these.
         left = max(deadline - loop.time(), CLOSING * seconds)
         await _close(closing, facts, house, transit, to, left)
+    final = [probe for probe in phase.probes if probe.final]
+    if final:
+        left = max(deadline - loop.time(), FINAL * seconds)
+        await _close(final, facts, house, transit, to, left)
+    for conclusion in phase.conclusions:
+        facts.put(*conclusion(house, transit))
 
 
 async def _close(
@@ -184,9 +222,15 @@ async def _close(
     seconds: float,
 ) -> None:
     """Run probes that needed what the others found, beside each other."""
-    asked: Asking = {
-        asyncio.create_task(_ask(each, house, transit, to, seconds)): each.name for each in probes
-    }
+    asked: Asking = {}
+    for each in probes:
+        known = each.known(house, transit)
+        if known is not None:
+            facts.put(*known)
+        else:
+            asked[asyncio.create_task(_ask(each, house, transit, to, seconds))] = each.name
+    if not asked:
+        return
     try:
         await asyncio.wait(asked)  # each ends in time
     finally:

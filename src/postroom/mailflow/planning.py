@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 from postroom.core.clock import Instant, to_datetime
 from postroom.core.ids import TRACE, external
 from postroom.domain import trace
+from postroom.domain.mailboxes.folders import place
 from postroom.domain.mailboxes.messages import Quota
 from postroom.domain.queue import HOUR, LOCALLY, Hop
 from postroom.domain.transit import (
     Action,
     AddField,
+    Destination,
     FileInto,
     Protocol,
     Recipient,
@@ -28,7 +31,17 @@ from postroom.domain.transit import (
 )
 from postroom.formats.compose import received_field, return_path
 from postroom.formats.parsed import Parsed, below, parse
-from postroom.mailflow import authentication, filing, sealing, signing, telling
+from postroom.mailflow import (
+    authentication,
+    bimi,
+    filing,
+    quarantine,
+    screening,
+    sealing,
+    signing,
+    telling,
+    vbr,
+)
 from postroom.mailflow.amending import Amendment, amend
 from postroom.mailflow.delivery import Placing, Plan, Relaying, Settling, split
 from postroom.mailflow.house import MailHouse
@@ -37,6 +50,9 @@ from postroom.mailflow.routing import next_hop
 from postroom.mailflow.rules.recipients import no_room
 from postroom.mailflow.settings import QueueSettings, QuotaSettings
 from postroom.store.blobs import Form, Spool
+
+JUNK: Final = "$Junk"
+"""The keyword of junk that is filed elsewhere. RFC 9051 §2.3.2."""
 
 
 async def make_plan(house: MailHouse, transit: Transit, settling: Settling | None = None) -> Plan:
@@ -51,19 +67,30 @@ async def make_plan(house: MailHouse, transit: Transit, settling: Settling | Non
     relayings = _relayings(transit)
     brought = filing.brought(house, transit)
     amendment = amend(transit, spool, house.hostname, house.default_domain)
+    amended_here = amendment
     transit.amended += amendment.told
     vouched = authentication.fields(transit, house.hostname)
     received = vouched + _received(house, transit) + _added(transit) + amendment.added
     forms = []
     if placings or brought is not None:
-        forms.append(Form(return_path(transit.reverse_path) + received, amendment.cuts))
+        top = return_path(transit.reverse_path) + bimi.field(transit)
+        shown = screening.rewritten(transit, spool) if placings else None
+        if shown is not None:
+            amended_here = replace(
+                amendment,
+                added=amendment.added + shown.added,
+                cuts=tuple(sorted((*amendment.cuts, shown.cut))),
+            )
+            transit.amended += shown.told
+        forms.append(Form(top + received + (shown.added if shown else b""), amended_here.cuts))
     if relayings:
+        received += vbr.field(house, transit)
         plain = Form(received, amendment.cuts)
         # Signed last, and on top: what leaves is what was signed.
         signed = await signing.fields(house, transit, spool, plain)
         sealed = await sealing.fields(house, transit, spool, plain, vouched)
         forms.append(Form(sealed + signed + received, amendment.cuts))
-    shape = await _shape(spool, parsed, forms[0], amendment) if placings else None
+    shape = await _shape(spool, parsed, forms[0], amended_here) if placings else None
     finished = await house.blobs.finish(spool, forms)
     here = finished.wholes[0] if placings or brought is not None else None
     there = finished.wholes[-1] if relayings else None
@@ -87,7 +114,7 @@ async def make_plan(house: MailHouse, transit: Transit, settling: Settling | Non
         queued=queued,
         relayings=relayings,
         candidates={hop: house.ids.new() for hop in sorted(hops)},
-        ids=(house.ids.new(), house.ids.new()),
+        ids=(house.ids.new(), house.ids.new(), house.ids.new(), house.ids.new()),
         reverse_path=reverse_path,
         envid=transit.envid,
         ret=transit.ret,
@@ -95,6 +122,7 @@ async def make_plan(house: MailHouse, transit: Transit, settling: Settling | Non
         eight_bit=spool.eight_bit,
         origin=str(transit.visit.protocol).lower(),
         expires_at=expires_at(transit, now),
+        quarantined_until=quarantine.until(transit, now),
         record=record,
         packed=trace.pack(record),
         keys=_keys(transit, placings, relayings, reverse_path, message_id),
@@ -194,28 +222,38 @@ def _with(visit: Visit, transit: Transit) -> str:
 
 def _placings(house: MailHouse, transit: Transit) -> tuple[Placing, ...]:
     """One placing for each account, however many addresses led to it."""
-    made: dict[int, Placing] = {}
+    made: dict[tuple[int, int], Placing] = {}
     listener = transit.visit.peer.listener
     for n, recipient in enumerate(transit.recipients):
         role, flags = _edits(transit, recipient)
+        held = quarantine.reason(transit, recipient)
         for at in recipient.destinations:
-            if at.account in made:
+            where, marks = _where(at, role, flags)
+            if (at.account, at.folder) in made:
                 continue
             # As of MAIL, when the settings were read, or later: one message meets one policy.
             chain = house.chain(listener, at.address.domain, at.account)
             quota = house.policies.latest(chain).of(QuotaSettings)
-            made[at.account] = Placing(
+            made[at.account, at.folder] = Placing(
                 recipient=n,
                 account=at.account,
                 address=str(at.address),
                 message=house.ids.new(),
-                role=role,
-                flags=flags,
+                role=where,
+                flags=marks,
                 quota=Quota(quota.octets, quota.messages),
                 notify=recipient.notify,
                 orcpt=recipient.orcpt,
+                quarantined=held,
             )
     return tuple(made.values())
+
+
+def _where(at: Destination, role: str, flags: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """The place and the flags of a copy. What is posted to a folder lies there whatever it is."""
+    if not at.folder:
+        return role, flags
+    return place(at.folder), (*flags, JUNK) if role == "junk" else flags
 
 
 def _relayings(transit: Transit) -> tuple[Relaying, ...]:
@@ -223,11 +261,12 @@ def _relayings(transit: Transit) -> tuple[Relaying, ...]:
     assert transit.policy is not None
     made: dict[str, Relaying] = {}
     for n, recipient in enumerate(transit.recipients):
+        held = quarantine.reason(transit, recipient)
         for at in recipient.outside:
             if at.address.key not in made:
                 hop: Hop = next_hop(at.address, transit.policy).hop
                 made[at.address.key] = Relaying(
-                    n, str(at.address), hop, recipient.notify, recipient.orcpt
+                    n, str(at.address), hop, recipient.notify, recipient.orcpt, held
                 )
     return tuple(made.values())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from postroom.core.errors import NotFound
@@ -12,11 +13,14 @@ from postroom.domain.directory.aliases import Resolution, resolve
 from postroom.domain.facts import (
     AuthorFact,
     ContentFact,
+    PostingFact,
     RecipientFact,
     RoomFact,
     SenderRightsFact,
 )
+from postroom.domain.mailboxes import folders, rights
 from postroom.domain.mailboxes.reading import usage
+from postroom.domain.mailboxes.rights import Right
 from postroom.domain.policy import Policy
 from postroom.domain.transit import Fact, Outside, Recipient, Transit
 from postroom.formats import headers
@@ -35,7 +39,7 @@ async def directory(house: MailHouse, transit: Transit, to: Recipient | None) ->
     """Where the recipient leads, and whether there is room: one snapshot of the store."""
     if to is None:
         return ()
-    found, room, to.policy = await house.mail.read(_look, house, transit, to)
+    found, room, to.policy, *posting = await house.mail.read(_look, house, transit, to)
     to.destinations = tuple(found.destinations)
     to.outside = tuple(found.outside) if found.local else (Outside(to.address),)
     return (
@@ -47,6 +51,7 @@ async def directory(house: MailHouse, transit: Transit, to: Recipient | None) ->
             len(to.outside),
         ),
         room,
+        *posting,
     )
 
 
@@ -111,8 +116,9 @@ def _foreign(tx: Tx, principal: int, addresses: tuple[Address, ...]) -> tuple[st
 
 def _look(
     tx: Tx, house: MailHouse, transit: Transit, to: Recipient
-) -> tuple[Resolution, RoomFact, Policy | None]:
+) -> tuple[Resolution, RoomFact, Policy | None, *tuple[PostingFact, ...]]:
     found = resolve(tx, to.address)
+    posting = _posting(tx, transit.visit.principal, found)
     full, setting = 0, ""
     first: Policy | None = None
     for at in found.destinations:
@@ -126,7 +132,31 @@ def _look(
             over = reached(quota, octets + transit.declared_size, messages + 1)
             full += bool(over)
             setting = setting or over
-    return found, RoomFact(full, len(found.destinations), setting), first
+    return found, RoomFact(full, len(found.destinations), setting), first, *posting
+
+
+def _posting(tx: Tx, sender: int | None, found: Resolution) -> tuple[PostingFact, ...]:
+    """Leave out the folders to which this sender may not post. RFC 4314 §2.1, `p`."""
+    if not any(each.folder for each in found.destinations):
+        return ()
+    allowed, shown, forbidden = [], [], []
+    for each in found.destinations:
+        if not each.folder:
+            allowed.append(each)
+            continue
+        named = replace(each, path=folders.tree(tx, each.account).path(each.folder))
+        shown.append(named)
+        if each.anybody or _may_post(tx, sender, each.folder):
+            allowed.append(named)
+        else:
+            forbidden.append(named.path)
+    found.destinations = allowed
+    anybody = all(each.anybody for each in shown)
+    return (PostingFact(tuple([each.path for each in shown]), anybody, tuple(forbidden)),)
+
+
+def _may_post(tx: Tx, sender: int | None, mailbox: int) -> bool:
+    return sender is not None and Right.POST in rights.of(tx, sender, folders.get(tx, mailbox))
 
 
 def reached(quota: QuotaSettings, octets: int, messages: int) -> str:

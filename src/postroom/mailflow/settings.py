@@ -257,6 +257,10 @@ class RetentionSettings:
     )
 
 
+_OF_RECIPIENTS = (*_MAIL_SCOPES, Scope.DOMAIN)
+"""What the recipients' domain decides: mailflow.deciding."""
+
+
 @group("spf")
 @dataclass(frozen=True, slots=True)
 class SpfSettings:
@@ -270,9 +274,10 @@ class SpfSettings:
     on_fail: str = setting(
         "accept",
         "What becomes of a message that the sender's domain disowns: `accept` records it, `junk` "
-        "files it as junk, `refuse` refuses it. Forwarders make honest mail fail. RFC 7208 §8.4",
-        scopes=_MAIL_SCOPES,
-        choices=("accept", "junk", "refuse"),
+        "files it as junk, `quarantine` keeps it until an administrator lets it go, `refuse` "
+        "refuses it. Forwarders make honest mail fail. RFC 7208 §8.4",
+        scopes=_OF_RECIPIENTS,
+        choices=("accept", "junk", "quarantine", "refuse"),
     )
     exempt: tuple[str, ...] = setting(
         (),
@@ -343,7 +348,7 @@ class DkimSettings:
     )
 
 
-_DMARC_ACTIONS = ("refuse", "junk", "tag", "accept")
+_DMARC_ACTIONS = ("refuse", "quarantine", "junk", "tag", "accept")
 
 
 @group("dmarc")
@@ -359,22 +364,22 @@ class DmarcSettings:
     on_reject: str = setting(
         "refuse",
         "What becomes of a message that fails where the author's domain wants it rejected: "
-        "`refuse` refuses it, `junk` files it as junk, `tag` sets the keyword $Phishing, `accept` "
-        "records it. RFC 9989 §5.4",
-        scopes=_MAIL_SCOPES,
+        "`refuse` refuses it, `quarantine` keeps it until an administrator lets it go, `junk` "
+        "files it as junk, `tag` sets the keyword $Phishing, `accept` records it. RFC 9989 §5.4",
+        scopes=_OF_RECIPIENTS,
         choices=_DMARC_ACTIONS,
     )
     on_quarantine: str = setting(
         "junk",
         "The same where the author's domain wants it quarantined",
-        scopes=_MAIL_SCOPES,
+        scopes=_OF_RECIPIENTS,
         choices=_DMARC_ACTIONS,
     )
     on_temperror: str = setting(
         "accept",
         "What becomes of a message whose policy DNS does not tell: `accept` takes it, `defer` "
         "lets it come again. RFC 9989 §5.3.6",
-        scopes=_MAIL_SCOPES,
+        scopes=_OF_RECIPIENTS,
         choices=("accept", "defer"),
     )
     on_unclear_author: str = setting(
@@ -382,7 +387,7 @@ class DmarcSettings:
         "What becomes of a message of which readers may disagree who wrote it: one with several "
         "From fields, with more authors than can be checked, or with a domain that is none. "
         "RFC 9989 §11.5",
-        scopes=_MAIL_SCOPES,
+        scopes=_OF_RECIPIENTS,
         choices=_DMARC_ACTIONS,
     )
     exempt: tuple[str, ...] = setting(
@@ -390,5 +395,5 @@ class DmarcSettings:
         "Whose mail is taken though it fails: networks of peers, such as 192.0.2.0/24, domains "
         "of authors, those below them included, and addresses of authors. The check is still "
         "made and told",
-        scopes=_MAIL_SCOPES,
+        scopes=_OF_RECIPIENTS,
     )

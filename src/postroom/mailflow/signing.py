@@ -28,6 +28,8 @@ from postroom.store.blobs import Form, Spool
 from postroom.store.sql import Tx
 from postroom.trust.dkim import sign as trust
 
+_SIGNED_TOO: Final = ("VBR-Info", "BIMI-Selector")
+"""Fields of the sender about himself, which count only if they are signed: RFC 5518 §4.1."""
 INLINE: Final = 64 * 1024
 """Octets of a body that is hashed on the loop: it takes less than going to a thread."""
 
@@ -46,7 +48,7 @@ async def fields(house: MailHouse, transit: Transit, spool: Spool, form: Form) -
         return b""
     head = form.of(spool.head(parsed.header_size))
     found = headers.scan(head)
-    domain = _author(found)
+    domain = author_domain(found)
     if not domain:
         return b""
     names = _above(domain) if transit.visit.protocol is Protocol.COMPOSED else [domain]
@@ -105,7 +107,7 @@ def _made(
 ) -> bytes:
     # RSA takes a quarter of a millisecond, and no thread would take it off the interpreter.
     opened = [house.signers.of(house.secrets, each) for each in keys]
-    more = policy.of(DkimSettings).more_fields
+    more = (*policy.of(DkimSettings).more_fields, *_SIGNED_TOO)
     return trust.sign(found, body, opened, more, house.clock.now() // 1000)
 
 
@@ -115,7 +117,7 @@ def pieces(content: bytes, start: int) -> Iterator[bytes]:
         yield content[at : at + INLINE]
 
 
-def _author(found: Headers) -> str:
+def author_domain(found: Headers) -> str:
     """The domain of the only From field's first author; empty without one."""
     values = found.all(b"from")
     if len(values) != 1:

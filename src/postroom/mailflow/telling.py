@@ -8,8 +8,9 @@ from typing import Any
 
 from postroom.core.clock import iso
 from postroom.core.ids import TRACE, external
+from postroom.domain.mailboxes.folders import folder_of
 from postroom.domain.policy import Policy
-from postroom.domain.transit import Recipient, Transit, Verdict
+from postroom.domain.transit import Destination, Recipient, Transit, Verdict
 from postroom.mailflow.delivery import Placing, Relaying
 from postroom.store.blobs import NewBlob
 
@@ -36,6 +37,7 @@ def accepted(
                 "to": each.address,
                 "next hop": each.hop.next_hop,
                 "because": _why_outside(transit.recipients[each.recipient], each),
+                **({"quarantined": each.quarantined} if each.quarantined else {}),
             }
             for each in relayed
         ]
@@ -43,10 +45,13 @@ def accepted(
 
 
 def _placed(transit: Transit, placing: Placing) -> dict[str, Any]:
+    path = _at(transit.recipients[placing.recipient], placing).path
     return {
         "to": placing.address,
+        **({"folder": path} if path else {}),
         "mailbox": placing.role,
         "because": _why_here(transit.recipients[placing.recipient], placing),
+        **({"quarantined": placing.quarantined} if placing.quarantined else {}),
     }
 
 
@@ -60,7 +65,7 @@ def story(transit: Transit) -> dict[str, Any]:
         "protocol": str(visit.protocol),
         "from": str(transit.reverse_path or ""),
         "facts": transit.facts.record(),
-        "verdicts": [decision(v, transit.policy) for v in transit.verdicts],
+        "verdicts": [decision(v, transit.judged_by) for v in transit.verdicts],
     }
     if transit.amended:
         told["amended"] = list(transit.amended)
@@ -103,11 +108,21 @@ def decision(verdict: Verdict, policy: Policy | None) -> dict[str, Any]:
     return told
 
 
+def _at(recipient: Recipient, placing: Placing) -> Destination:
+    """Where the recipient leads that this copy is for."""
+    folder = folder_of(placing.role)
+    return next(
+        d for d in recipient.destinations if (d.account, d.folder) == (placing.account, folder)
+    )
+
+
 def _why_here(recipient: Recipient, placing: Placing) -> str:
     """One plain sentence: why this account got a copy."""
-    at = next(d for d in recipient.destinations if d.account == placing.account)
+    at = _at(recipient, placing)
     if at.through:
         return _alias(str(recipient.address), str(at.address), at.through)
+    if at.folder:
+        return f"{recipient.address} is the address of the folder {at.path}"
     if at.detail is not None:
         return f"{recipient.address} is {at.address} with the tag {json.dumps(at.detail)}"
     return f"{recipient.address} is the account's own address"

@@ -1,4 +1,4 @@
-"""What a message tells in its reports: the parts that may be one, read. RFC 9990 §3.2, RFC 6591.
+"""What a message tells in its reports: the parts that may be one, read. RFC 9990 §3.5.2, RFC 6591.
 
 Pure. A stranger wrote the message, so the first few likely parts are read and no more. Takes up
 to a second for the largest report: it belongs into a thread.
@@ -109,7 +109,7 @@ def _likely(part: Part) -> bool:
     kind = (part.type, part.subtype)
     if kind in _MEDIA or kind == _FEEDBACK:
         return True
-    # The type is often wrong, the name seldom: RFC 9990 §3.2.3 says what it is.
+    # The type is often wrong, the name seldom: RFC 9990 §3.5.2 says what it is.
     named = parameterised(part.disposition)[1].get("filename", "") if part.disposition else ""
     own = (value for name, value in part.params if name.lower() == b"name")
     name = named or next(own, b"").decode("latin-1")

@@ -8,11 +8,18 @@ from postroom.core.clock import Instant
 from postroom.core.jobs import JOBS, job
 from postroom.domain import feedback, trace
 from postroom.domain.directory import people
-from postroom.domain.feedback import sent
+from postroom.domain.feedback import failures, sent
 from postroom.domain.mailboxes import cleaning
 from postroom.domain.policy import Policy
 from postroom.domain.schema import SWEEP
-from postroom.mailflow import dmarc_reports, filing, searching, signingkeys
+from postroom.mailflow import (
+    dmarc_reports,
+    failure_reports,
+    filing,
+    quarantine,
+    searching,
+    signingkeys,
+)
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.settings import RetentionSettings
 from postroom.store import journal, sweeper
@@ -92,7 +99,8 @@ async def forget_feedback(house: MailHouse) -> bool:
     counted = await house.state.write_later(feedback.forget, before)
     before = feedback.day_of(_ago(house, max(kept.traces_days, least)))
     told = await house.mail.write_later(sent.forget, before)
-    return bool(counted or told)
+    single = await house.mail.write_later(failures.forget, before)
+    return bool(counted or told or single)
 
 
 @job("blobs.sweep", every=6 * HOUR, lease=HOUR)
@@ -118,8 +126,17 @@ async def tend_signing_keys(house: MailHouse) -> bool:
     return await signingkeys.tend(house)
 
 
+@job("queue.quarantine", every=HOUR)
+async def end_quarantine(house: MailHouse) -> bool:
+    """Delete what was in quarantine for long enough."""
+    return await quarantine.expire(house)
+
+
 SEARCH_JOBS: Final = (searching.INDEX, searching.MERGE)
 """They take their time: the others do not wait behind them."""
+
+SENT_JOBS: Final = (dmarc_reports.send_reports, failure_reports.send_failure_reports)
+"""Reports that this server sends."""
 
 REPORT_JOBS: Final = (filing.file_reports, filing.forget_reports)
 """Reports that others send."""

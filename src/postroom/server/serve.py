@@ -19,7 +19,7 @@ from postroom.access import make_secret, random_password
 from postroom.core.clock import SystemClock
 from postroom.core.errors import MailError, Misuse
 from postroom.domain import jobs, queue
-from postroom.domain.mailboxes import maildrop
+from postroom.domain.mailboxes import maildrop, unfinished
 from postroom.mailflow.house import MailHouse
 from postroom.net.certificates import CertificateStore, self_signed
 from postroom.server import first_start, house
@@ -137,6 +137,7 @@ async def _first(layout: Layout, options: ServeOptions) -> None:
         clear_unfinished(opened.blobs)
         await first_start.keys_of_secrets(opened)
         await opened.mail.write(_free_all, opened)
+        await _take_back(opened, _holders(opened))
         await opened.state.write(_free_maildrops, opened)
         if opened.indexer is not None:
             await opened.indexer.reconcile()
@@ -170,14 +171,26 @@ def _command(data: str) -> str:
 
 def _free_all(tx: Tx, opened: MailHouse) -> None:
     """Free what a killed server's workers had leased: those whom they served wait no longer."""
-    for index in range(WORKERS_MOST + 1):
-        _release(tx, house.holder_of(opened, index))
+    for holder in _holders(opened):
+        _release(tx, holder)
 
 
 def _free_maildrops(tx: Tx, opened: MailHouse) -> None:
     """`_free_all`, in state."""
-    for index in range(WORKERS_MOST + 1):
-        maildrop.free_all_of(tx, house.holder_of(opened, index))
+    for holder in _holders(opened):
+        maildrop.free_all_of(tx, holder)
+
+
+def _holders(opened: MailHouse) -> list[int]:
+    """Everybody of this node: its workers, and the process beside them."""
+    return [house.holder_of(opened, index) for index in range(WORKERS_MOST + 1)]
+
+
+async def _take_back(opened: MailHouse, holders: list[int]) -> None:
+    """Copies of dead workers that did not come to their end."""
+    now = opened.clock.now()
+    while await opened.mail.write_much(unfinished.take_back, holders, now):
+        _log.info("a piece of an unfinished copy was taken back")
 
 
 def _certificate(layout: Layout, names: Sequence[str]) -> None:
@@ -202,6 +215,7 @@ async def _free(layout: Layout, index: int) -> None:
         freed += await opened.state.write(maildrop.free_all_of, holder)
         if freed:
             _log.info("leases freed", holder=holder, count=freed)
+        await _take_back(opened, [holder])
 
 
 def _release(tx: Tx, holder: int) -> int:

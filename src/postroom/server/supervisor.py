@@ -323,7 +323,9 @@ class Supervisor:
         if worker.serves:
             for bound in self._sockets.workers[worker.index]:
                 bound.sock.close()  # the kernel gives its share to the other workers
-        _log.error(f"{worker.name} given up", worker=worker.index, deaths=DEATHS, within=f"{WINDOW:.0f} s")
+        _log.error(
+            f"{worker.name} given up", worker=worker.index, deaths=DEATHS, within=f"{WINDOW:.0f} s"
+        )
         self._announce()
 
     # --- stop, reload, status --------------------------------------------------------------

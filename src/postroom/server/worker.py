@@ -99,7 +99,7 @@ async def run_worker(
             tokens=Tokens(house.clock, reach.documents(queues.resolver, wheel)),
         )
         tls = partial(certificates.context, clients=True)
-        imap = ImapServer(Shared(house, authenticator, bus, Views(), tls))
+        imap = ImapServer(Shared(house, authenticator, bus, Views(), tls, holder=holder))
         locks = Locks(house.state, house.clock, holder)
         pop3 = Pop3Server(Pop3Shared(house, authenticator, locks, tls))
         doors: Mapping[str, tuple[Make, bytes]] = {
@@ -119,6 +119,7 @@ async def run_worker(
             bus.ask,
             queues.dialer,
             lambda host: (certificates.choose(host).public_key,),
+            fetcher=reach.fetcher(queues.resolver, wheel),
         )
         controls = [
             ControlServer(bound.sock, administration)
@@ -236,7 +237,7 @@ def _server_view(layout: Layout) -> ServerView | None:
     if told is None:
         return None
     workers = tuple(map(_worker_view, told.workers))
-    background = _worker_view(told.background) if told.background is not None else None
+    background = (_worker_view(told.background),) if told.background is not None else ()
     doors = tuple(
         f"{name} {address} {port}" if port else f"{name} {address}"
         for name, address, port in told.listeners

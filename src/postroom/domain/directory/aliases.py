@@ -2,7 +2,8 @@
 
 An address is looked up as it is, then without its subaddress (RFC 5233), then among the
 domain's wildcard aliases, the longest pattern first. An alias may lead to another alias and to
-several addresses; chains are followed to a bounded depth, and a loop leads nowhere.
+several addresses; chains are followed to a bounded depth, and a loop leads nowhere. A folder may
+have an address, too.
 """
 
 from __future__ import annotations
@@ -116,6 +117,8 @@ def create_alias(tx: Tx, address: str, target: str, ids: Iterator[int], now: Ins
     to = address_of(target)
     if not wild and tx.one(tables.ACCOUNT_BY_KEY, domain=of.id, key=pattern) is not None:
         raise AlreadyExists(f"{address} is an account")
+    if not wild and tx.one(tables.TAKEN_BY_FOLDER, domain=of.id, key=pattern) is not None:
+        raise AlreadyExists(f"{address} is the address of a folder")
     aim = written(to)
     if tx.one(tables.ONE_ALIAS, domain=of.id, pattern=pattern, target=aim) is not None:
         raise AlreadyExists(f"{address} leads to {target} already")
@@ -241,8 +244,8 @@ def _step(
     detail: str | None,
     found: Resolution,
 ) -> list[tuple[str, str | None]] | None:
-    """One address: either an account, noted in `found`, or the targets of an alias; None if it is
-    neither."""
+    """One address: either an account or a folder, noted in `found`, or the targets of an alias;
+    None if it is neither."""
     base, sub = at.subaddress()
     tries = [(key(at.local), detail)]
     if sub is not None:
@@ -259,6 +262,14 @@ def _step(
         listed = tx.all(tables.ALIASES_EXACT, domain=of.id, pattern=local, limit=MOST_TARGETS)
         if listed:
             return [(target, tag) for (target,) in listed]
+        posted = tx.one(tables.FOLDER_TARGET, domain=of.id, key=local)
+        if posted is not None:
+            written_as, account, mailbox, anybody, _ = posted
+            address = Address(written_as, of.name)
+            found.destinations.append(
+                Destination(account, address, through, tag, mailbox, bool(anybody))
+            )
+            return []
     local = key(at.local)
     wild = tx.all(tables.ALIASES_WILD, domain=of.id, limit=MOST_WILD)
     matched = next((p for p, _ in wild if _matcher(p).fullmatch(local)), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from postroom.domain.directory import tables
 from postroom.domain.directory.spelling import named_domain
 from postroom.domain.events import DirectoryChanged
 from postroom.formats.address import Address
+from postroom.formats.folding import fold
 from postroom.store.sql import Row, Tx
 
 # Kinds of credentials.
@@ -194,7 +196,14 @@ def create_account(tx: Tx, new: NewAccount, ids: Iterator[int], now: Instant) ->
     """
     of, local = _free(tx, new.address)
     account = next(ids)
-    tx.run(tables.INSERT_PRINCIPAL, id=account, name=new.name, role=str(new.role), now=now)
+    tx.run(
+        tables.INSERT_PRINCIPAL,
+        id=account,
+        name=new.name,
+        key=name_key(new.name),
+        role=str(new.role),
+        now=now,
+    )
     tx.run(
         tables.INSERT_ACCOUNT,
         id=account,
@@ -219,7 +228,29 @@ def _free(tx: Tx, address: Address) -> tuple[Domain, str]:
     alias = tx.one(tables.ALIASES_EXACT, domain=of.id, pattern=local, limit=1)
     if taken is not None or alias is not None:
         raise AlreadyExists(f"There is an account or an alias {address} already")
+    if tx.one(tables.TAKEN_BY_FOLDER, domain=of.id, key=local) is not None:
+        raise AlreadyExists(f"{address} is the address of a folder")
     return of, local
+
+
+_WORDS: Final = re.compile(r"[^\W\d_]+")
+_NAME_LOOK: Final = 1_000  # characters
+_WHOLE_LEAST: Final = 6
+"""Letters of a name that is taken for that of one person."""
+
+
+def name_key(name: str) -> str:
+    """By what a person's whole name is compared, in any case and order; empty for a name that many
+    have, such as a single word."""
+    words = sorted(_WORDS.findall(fold(name[:_NAME_LOOK])))
+    letters = sum(map(len, words))
+    return " ".join(words) if len(words) > 1 and letters >= _WHOLE_LEAST else ""
+
+
+def named(tx: Tx, key: str) -> Address | None:
+    """Somebody whose whole name has that key: the one who was here first."""
+    row = tx.one(tables.NAMED, key=key)
+    return Address(row[0], row[1]) if row is not None else None
 
 
 def find_account(tx: Tx, address: Address) -> Account | None:
@@ -264,7 +295,7 @@ def make_public(tx: Tx, of: Domain, account: int, now: Instant) -> Account:
     found = find_public(tx, of.id)
     if found is not None:
         return found
-    tx.run(tables.INSERT_PRINCIPAL, id=account, name=of.name, role=str(Role.USER), now=now)
+    tx.run(tables.INSERT_PRINCIPAL, id=account, name=of.name, key="", role=str(Role.USER), now=now)
     tx.run(tables.INSERT_PUBLIC, id=account, domain=of.id, key=_PUBLIC_KEY, now=now)
     return by_id(tx, account)
 
@@ -294,7 +325,7 @@ def set_role(tx: Tx, of: Account, role: Role) -> None:
 
 def set_name(tx: Tx, of: Account, name: str) -> None:
     """Change the name that people see."""
-    tx.run(tables.SET_NAME, id=of.id, name=name)
+    tx.run(tables.SET_NAME, id=of.id, name=name, key=name_key(name))
 
 
 def set_standing(tx: Tx, of: Account, role: Role, state: str) -> None:

@@ -23,10 +23,12 @@ PRINCIPAL = wide(
     MAIL,
     column("id", INT, primary_key=True, autoincrement=False),  # a person's account has the same
     column("name", TEXT),
+    column("name_key", TEXT),  # by which people of one name are found: people.name_key
     column("role", TEXT),  # user, domain-admin, admin
     column("state", TEXT),  # active, frozen, disabled
     column("epoch", INT),  # raised when rights or credentials change: sessions notice
     column("created_at", INT),
+    Index("principal_name_key", "name_key"),
 )
 
 ACCOUNT = wide(
@@ -84,6 +86,18 @@ ALIAS = wide(
     UniqueConstraint("domain", "pattern", "target"),
 )
 
+FOLDER_ADDRESS = narrow(
+    "folder_address",
+    MAIL,
+    column("domain", INT, ForeignKey("domain.id", ondelete="RESTRICT"), primary_key=True),
+    column("local_key", TEXT, primary_key=True),  # casefolded local part
+    column("local", TEXT),  # as it is written
+    column("mailbox", INT, ForeignKey("mailbox.id", ondelete="CASCADE")),
+    column("anybody", INT),  # 1: anybody may post; 0: who has the right to
+    column("created_at", INT),
+    Index("folder_address_mailbox", "mailbox"),
+)
+
 HOUSE_KEY = narrow(
     "house_key",
     MAIL,
@@ -136,8 +150,8 @@ DELIVERY_TARGET = sql("""
     WHERE a.domain = :domain AND a.local_key = :key
 """)
 INSERT_PRINCIPAL = sql("""
-    INSERT INTO principal (id, name, role, state, epoch, created_at)
-    VALUES (:id, :name, :role, 'active', 1, :now)
+    INSERT INTO principal (id, name, name_key, role, state, epoch, created_at)
+    VALUES (:id, :name, :key, :role, 'active', 1, :now)
 """)
 INSERT_ACCOUNT = sql("""
     INSERT INTO account (id, kind, domain, local, local_key, modseq, floor_modseq, rights_epoch,
@@ -151,7 +165,12 @@ INSERT_PUBLIC = sql("""
 """)
 SET_STATE = sql("UPDATE principal SET state = :state, epoch = epoch + 1 WHERE id = :id")
 SET_ROLE = sql("UPDATE principal SET role = :role, epoch = epoch + 1 WHERE id = :id")
-SET_NAME = sql("UPDATE principal SET name = :name WHERE id = :id")
+SET_NAME = sql("UPDATE principal SET name = :name, name_key = :key WHERE id = :id")
+NAMED = sql("""
+    SELECT a.local, d.name FROM principal p
+    JOIN account a ON a.id = p.id AND a.kind = 'person' JOIN domain d ON d.id = a.domain
+    WHERE p.name_key = :key AND p.state <> 'disabled' ORDER BY a.id LIMIT 1
+""")
 RAISE_EPOCH = sql("UPDATE principal SET epoch = epoch + 1 WHERE id = :id")
 PRINCIPAL_EPOCH = sql("SELECT epoch, state FROM principal WHERE id = :id")
 VACATE_ACCOUNT = sql("""
@@ -257,5 +276,32 @@ ALIASES_TO = sql("""
     SELECT l.id, l.pattern, d.name, l.target, l.created_at, l.wild
     FROM alias l JOIN domain d ON d.id = l.domain WHERE l.target = :target
     ORDER BY l.id LIMIT :limit
+""")
+# Of a mailbox that is there, of an account that receives.
+_FOLDERS = """FROM folder_address f
+    JOIN mailbox b ON b.id = f.mailbox AND b.doomed = 0
+    JOIN account a ON a.id = b.account AND a.kind <> 'gone'
+    JOIN principal p ON p.id = a.id AND p.state <> 'disabled'
+    JOIN domain d ON d.id = f.domain"""
+FOLDER_TARGET = sql(f"""
+    SELECT f.local, b.account, b.id, f.anybody, f.created_at {_FOLDERS}
+    WHERE f.domain = :domain AND f.local_key = :key
+""")
+FOLDER_ADDRESSES = sql(f"""
+    SELECT f.local, d.name, b.account, b.id, f.anybody, f.created_at {_FOLDERS}
+    WHERE f.domain = :domain ORDER BY f.local_key LIMIT :limit
+""")
+TAKEN_BY_FOLDER = sql("""
+    SELECT f.mailbox FROM folder_address f JOIN mailbox b ON b.id = f.mailbox AND b.doomed = 0
+    WHERE f.domain = :domain AND f.local_key = :key
+""")
+PUT_FOLDER_ADDRESS = sql("""
+    INSERT INTO folder_address (domain, local_key, local, mailbox, anybody, created_at)
+    VALUES (:domain, :key, :local, :mailbox, :anybody, :now)
+    ON CONFLICT (domain, local_key) DO UPDATE SET local = excluded.local,
+        mailbox = excluded.mailbox, anybody = excluded.anybody, created_at = excluded.created_at
+""")
+DROP_FOLDER_ADDRESS = sql("""
+    DELETE FROM folder_address WHERE domain = :domain AND local_key = :key
 """)
 DELETE_ALIASES_TO = sql("DELETE FROM alias WHERE target = :target")

@@ -22,7 +22,7 @@ DAY: Final = 24 * 3600 * 1000
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A DKIM signature as a report tells it. RFC 9990 §3.1.1."""
+    """A DKIM signature as a report tells it. RFC 9990 §3.1.1.12."""
 
     domain: str
     selector: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from sqlalchemy import ForeignKeyConstraint, Index
 
-from postroom.store.schema import INT, MAIL, STATE, TEXT, column, narrow
+from postroom.store.schema import BYTES, INT, MAIL, STATE, TEXT, column, narrow
 from postroom.store.sql import sql
 
 DMARC_TALLY = narrow(
@@ -109,3 +109,82 @@ OLD_TOLD = sql("""
     SELECT policy_domain, day FROM dmarc_told WHERE day < :before ORDER BY day LIMIT :limit
 """)
 FORGET_TOLD = sql("DELETE FROM dmarc_told WHERE policy_domain = :policy_domain AND day = :day")
+
+# --- single failures ---------------------------------------------------------------------------
+
+DMARC_FAILURE = narrow(
+    "dmarc_failure",
+    MAIL,
+    column("id", INT, primary_key=True),  # the transit of the message that failed
+    column("policy_domain", TEXT),
+    column("day", INT),  # since 1970, UTC
+    column("at", INT),
+    column("again", INT),  # when it is to be told; 0: it is settled
+    column("record", TEXT),  # JSON; empty once it is settled
+    column("content", BYTES),  # what of the message is told; likewise
+    column("why", TEXT),  # why nobody was told
+    Index("dmarc_failure_again", "again"),
+    Index("dmarc_failure_day", "day", "policy_domain"),
+)
+
+DMARC_FAILURE_SENT = narrow(
+    "dmarc_failure_sent",
+    MAIL,
+    column("id", INT, primary_key=True),
+    column("destination", TEXT, primary_key=True),
+    column("day", INT),
+    column("octets", INT),  # of the message
+    column("trace", INT),  # 0: it was not sent
+    column("why", TEXT),  # why it was not
+    ForeignKeyConstraint(["id"], ["dmarc_failure.id"], ondelete="CASCADE"),
+    Index("dmarc_failure_sent_to", "destination", "day"),
+)
+
+# Counting ends at what is allowed: a day of many costs no more.
+OWED_OF_DAY = sql("""
+    SELECT count(*) FROM (SELECT 1 FROM dmarc_failure WHERE day = :day LIMIT :limit) AS found
+""")
+OWED_OF_DOMAIN = sql("""
+    SELECT count(*) FROM (
+        SELECT 1 FROM dmarc_failure
+        WHERE day = :day AND policy_domain = :policy_domain LIMIT :limit
+    ) AS found
+""")
+SENT_TO = sql("""
+    SELECT count(*) FROM (
+        SELECT 1 FROM dmarc_failure_sent
+        WHERE destination = :destination AND day = :day AND trace > 0 LIMIT :limit
+    ) AS found
+""")
+OWE = sql("""
+    INSERT INTO dmarc_failure (id, policy_domain, day, at, again, record, content, why)
+    VALUES (:id, :policy_domain, :day, :now, :now, :record, :content, '')
+""")
+OWED = sql("""
+    SELECT id, policy_domain, at, record, content FROM dmarc_failure
+    WHERE again > 0 AND again <= :now ORDER BY again LIMIT :limit
+""")
+PUT_OFF = sql("""
+    UPDATE dmarc_failure SET again = :again, why = :why WHERE id = :id AND again > 0
+""")
+SETTLE_FAILURE = sql("""
+    UPDATE dmarc_failure SET again = 0, record = '', content = :nothing, why = :why
+    WHERE id = :id AND again > 0
+""")
+FAILURE_SENT = sql("""
+    INSERT INTO dmarc_failure_sent (id, destination, day, octets, trace, why)
+    VALUES (:id, :destination, :day, :octets, :trace, :why)
+""")
+_FAILURES = """
+    SELECT f.id, f.policy_domain, f.at, f.again, f.why, s.destination, s.octets, s.trace, s.why
+    FROM dmarc_failure f LEFT JOIN dmarc_failure_sent s ON s.id = f.id
+"""
+FAILURES = sql(f"{_FAILURES} ORDER BY f.day DESC, f.id DESC, s.destination LIMIT :limit")
+FAILURES_OF = sql(f"""
+    {_FAILURES} WHERE f.policy_domain = :policy_domain
+    ORDER BY f.day DESC, f.id DESC, s.destination LIMIT :limit
+""")
+OLD_FAILURES = sql("""
+    SELECT id FROM dmarc_failure WHERE day < :before ORDER BY day LIMIT :limit
+""")
+FORGET_FAILURE = sql("DELETE FROM dmarc_failure WHERE id = :id")

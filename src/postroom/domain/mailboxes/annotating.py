@@ -21,7 +21,7 @@ from postroom.core.errors import LimitReached, Malformed, NotAllowed, NotFound, 
 from postroom.domain.events import Type
 from postroom.domain.mailboxes import folders, rights, sharing, tables
 from postroom.domain.mailboxes.annotated import tables as annotated
-from postroom.domain.mailboxes.annotated.settings import MetadataSettings
+from postroom.domain.mailboxes.annotated.settings import MetadataSettings, named_filter
 from postroom.domain.mailboxes.change import Change, begin_all
 from postroom.domain.mailboxes.folders import Mailbox
 from postroom.domain.mailboxes.rights import MissingRight, Right
@@ -33,6 +33,9 @@ NAME_OCTETS: Final = 255
 SHARED: Final = "/shared"
 PRIVATE: Final = "/private"
 SPECIAL_USE: Final = "/private/specialuse"
+PRIVATE_FILTERS: Final = "/private/filters/values/"
+SHARED_FILTERS: Final = "/shared/filters/values/"
+"""What lies below them on the server are searches by their names. RFC 5466 §3.2."""
 
 # RFC 5464 §3.2: ASCII without control characters and without the wildcards of LIST.
 _NAME: Final = re.compile(r"/(?:shared|private)(?:/[\x20-\x24\x26-\x29\x2b-\x2e\x30-\x7e]+)*+")
@@ -198,13 +201,15 @@ def server_marks(tx: Tx, viewer: int, settings: MetadataSettings) -> Marks:
 
 
 def _said(settings: MetadataSettings) -> dict[str, bytes]:
-    """What the server says of itself to all. RFC 5464 §6.2.1."""
+    """What the server says to all, of itself and as filters. RFC 5464 §6.2, RFC 5466 §3.2."""
     said = {"/shared/admin": settings.admin, "/shared/comment": settings.comment}
+    for name, keys in map(named_filter, settings.filters):
+        said[SHARED_FILTERS + name] = keys
     return {name: text.encode() for name, text in said.items() if text}
 
 
 def of_server(tx: Tx, viewer: int, wanted: Wanted, settings: MetadataSettings) -> Found:
-    """What the server says of itself, and what the viewer noted on it. RFC 5464 §6.2.1."""
+    """What the server says of itself, and what the viewer noted on it. RFC 5464 §6.2."""
     shared = _said(settings)
     sizes = {name: len(value) for name, value in shared.items()}
     sizes.update(tx.all(annotated.SERVER_NAMES, account=viewer))

@@ -103,6 +103,23 @@ def registry(tx: Tx, account: int) -> Registry:
     return _registry(tuple(tx.all(tables.KEYWORDS, account=account)))
 
 
+def is_keyword(name: str) -> bool:
+    """Whether a text can be kept as a keyword: RFC 3501 §9."""
+    return len(name) <= _LONGEST and _KEYWORD.fullmatch(name) is not None
+
+
+def fitting(tx: Tx, account: int, flags: Iterable[str]) -> tuple[str, ...]:
+    """Those of `flags` that the account has or has room for: what a rule marks is delivered,
+    be it without the mark."""
+    wanted = tuple(flags)
+    if all(flag.lower() in _FOLDED for flag in wanted):
+        return wanted
+    known = registry(tx, account)
+    missing = [name.lower() for name in known.missing(wanted)]
+    without = frozenset(missing[max(0, KEYWORD_BITS - len(known.names)) :])
+    return tuple([flag for flag in wanted if flag.lower() not in without])
+
+
 def bits_for(tx: Tx, account: int, flags: Iterable[str]) -> int:
     """The set for `flags`; a new keyword gets the next free bit.
 
@@ -117,7 +134,7 @@ def bits_for(tx: Tx, account: int, flags: Iterable[str]) -> int:
     if missing:
         taken = len(known.names)
         for n, name in enumerate(missing, start=taken):
-            if name.startswith("\\") or len(name) > _LONGEST or not _KEYWORD.fullmatch(name):
+            if not is_keyword(name):
                 raise Malformed("This is not a flag that can be kept")
             if n >= KEYWORD_BITS:
                 raise LimitReached("No further keyword fits into this account")

@@ -13,6 +13,7 @@ from typing import Final
 
 from postroom.core.clock import Instant
 from postroom.core.errors import AlreadyExists, InUse, LimitReached, Malformed, NotAllowed, NotFound
+from postroom.core.ids import MAILBOX, external, internal
 from postroom.domain.events import Type
 from postroom.domain.mailboxes import tables
 from postroom.domain.mailboxes.change import Change, begin
@@ -165,6 +166,29 @@ def by_role(tx: Tx, account: int, role: str) -> Mailbox | None:
     """The mailbox with that special use, if the account has one."""
     row = tx.one(tables.BY_ROLE, account=account, role=role)
     return mailbox_of(row) if row is not None else None
+
+
+_BY_ID: Final = "#"
+
+
+def place(box: int) -> str:
+    """A mailbox as a place of delivery, beside the special uses: names of these have no `#`."""
+    return f"{_BY_ID}{external(MAILBOX, box)}"
+
+
+def folder_of(at: str) -> int:
+    """The mailbox that a place names; 0 if it is a special use."""
+    return internal(MAILBOX, at.removeprefix(_BY_ID)) if at.startswith(_BY_ID) else 0
+
+
+def by_place(tx: Tx, account: int, at: str) -> Mailbox | None:
+    """The mailbox that a place means, `place` of one or a special use, if the account has it."""
+    folder = folder_of(at)
+    if not folder:
+        return by_role(tx, account, at)
+    row = tx.one(tables.MAILBOX_ROW, id=folder)
+    box = mailbox_of(row) if row is not None else None
+    return box if box is not None and box.account == account else None
 
 
 def create_first(tx: Tx, account: int, ids: Iterator[int], now: Instant, actor: int) -> None:

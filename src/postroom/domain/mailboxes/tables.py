@@ -165,6 +165,19 @@ RECOVERABLE = narrow(
     Index("recoverable_message", "message"),
 )
 
+# What copies of several units have placed so far: see `unfinished`.
+COPIED = narrow(
+    "copied",
+    MAIL,
+    column("copying", INT, primary_key=True),
+    column("first", INT, primary_key=True),  # UIDs
+    column("last", INT),
+    column("mailbox", INT, ForeignKey("mailbox.id", ondelete="CASCADE")),
+    column("holder", INT),  # the worker that copies, as leases name it
+    Index("copied_holder", "holder"),
+    Index("copied_mailbox", "mailbox"),
+)
+
 RECENT = narrow(
     "recent",
     STATE,
@@ -506,6 +519,17 @@ COUNT_TOMBSTONES = sql("""
     INSERT INTO tombstone_count (account, held) VALUES (:account, :more)
     ON CONFLICT (account) DO UPDATE SET held = tombstone_count.held + excluded.held
 """)
+NOTE_COPIED = sql("""
+    INSERT INTO copied (copying, first, last, mailbox, holder)
+    VALUES (:copying, :first, :last, :mailbox, :holder)
+""")
+LEFT_COPIED = sql("""
+    SELECT c.copying, b.account, c.mailbox, c.first, c.last
+    FROM copied c JOIN mailbox b ON b.id = c.mailbox WHERE c.holder IN {holders}
+    ORDER BY c.copying, c.first LIMIT 1
+""")
+FORGET_COPIED = sql("DELETE FROM copied WHERE copying = :copying AND first = :first")
+FORGET_COPYING = sql("DELETE FROM copied WHERE copying = :copying")
 REMOVE_PLACEMENTS = Picking("DELETE FROM placement WHERE mailbox = :mailbox AND <pick>")
 EXPIRED_RECOVERABLE = sql("""
     SELECT account, mailbox, uid, message FROM recoverable WHERE until <= :now

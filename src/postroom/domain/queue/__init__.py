@@ -106,6 +106,7 @@ def put(
         expires_at=message.expires_at,
     )
     at = _destinations(tx, candidates, message.arrived_at)
+    due = [Instant(tables.NEVER) if r.quarantined else r.due for r in recipients]
     tx.many(
         tables.INSERT_RECIPIENT,
         [
@@ -120,14 +121,15 @@ def put(
                 "notify": ",".join(r.notify),
                 "orcpt": r.orcpt,
                 "attempts": r.attempts,
-                "due": r.due,
+                "due": due[n],
+                "held": tables.QUARANTINED if r.quarantined else 0,
                 "last_at": message.arrived_at if r.attempts else 0,
                 "last_reply": keepable(r.last_reply),
             }
             for n, r in enumerate(recipients)
         ],
     )
-    hasten(tx, at.values(), min(r.due for r in recipients))
+    hasten(tx, at.values(), min(due))
 
 
 def _destinations(tx: Tx, candidates: Mapping[Hop, int], now: Instant) -> dict[Hop, int]:

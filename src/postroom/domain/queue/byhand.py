@@ -37,9 +37,15 @@ class BusyDestination:
     attempts: int
 
 
-def listed(tx: Tx, limit: int) -> list[Waiting]:
-    """What waits, the first due first."""
-    return [_waiting(row) for row in tx.all(tables.WAITING, limit=limit)]
+def listed(tx: Tx, limit: int, *, quarantined: bool = False) -> list[Waiting]:
+    """What waits, the first due first; or what is in quarantine, the oldest first."""
+    wanted = tables.QUARANTINED_WAITING if quarantined else tables.WAITING
+    return [_waiting(row) for row in tx.all(wanted, limit=limit)]
+
+
+def quarantine_over(tx: Tx, now: Instant, limit: int) -> list[Recipient]:
+    """Recipients who were in quarantine for as long as that lasts."""
+    return [recipient_of(row) for row in tx.all(tables.QUARANTINE_OVER, now=now, limit=limit)]
 
 
 def of_trace(tx: Tx, trace: int) -> list[Waiting]:
@@ -83,9 +89,12 @@ def hold_back(tx: Tx, trace: int) -> int:
     return tx.run(tables.HOLD, trace=trace)
 
 
-def let_go(tx: Tx, trace: int, now: Instant) -> int:
-    """Try again what was held back; returns for how many recipients."""
+def let_go(tx: Tx, trace: int, now: Instant, expires_at: Instant | None = None) -> int:
+    """Try again what was held back; returns for how many recipients. What was in quarantine is
+    tried until `expires_at`, if that is given."""
     messages(tx, trace)
+    if expires_at is not None:
+        tx.run(tables.RENEW, trace=trace, expires_at=expires_at)
     freed = tx.run(tables.LET_GO, trace=trace, now=now)
     _hasten_trace(tx, trace, now)
     return freed

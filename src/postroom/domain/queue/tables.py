@@ -57,7 +57,7 @@ QUEUE_RECIPIENT = narrow(
     column("orcpt", TEXT, nullable=True),
     column("attempts", INT),
     column("due", INT),  # NEVER while it is held
-    column("held", INT),  # 1: an administrator holds it back
+    column("held", INT),  # 1: an administrator holds it back; 2: it is in quarantine
     column("warned", INT),  # 1: its sender was told of the delay
     column("last_at", INT),  # when it was tried last, 0 for never
     column("last_reply", TEXT),
@@ -65,6 +65,7 @@ QUEUE_RECIPIENT = narrow(
 )
 
 NEVER = (1 << 62) - 1  # as a due time: nothing waits there
+QUARANTINED = 2  # as `held`
 
 INSERT_MESSAGE = sql("""
     INSERT INTO queue_message (id, trace, blob, size, reverse_path, envid, ret, utf8, eight_bit,
@@ -85,7 +86,7 @@ INSERT_RECIPIENT = sql("""
     INSERT INTO queue_recipient (message, n, destination, address, account, role, flags, notify,
         orcpt, attempts, due, held, warned, last_at, last_reply)
     VALUES (:message, :n, :destination, :address, :account, :role, :flags, :notify,
-        :orcpt, :attempts, :due, 0, 0, :last_at, :last_reply)
+        :orcpt, :attempts, :due, :held, 0, :last_at, :last_reply)
 """)
 DUE_DESTINATION = sql("""
     SELECT id, next_hop, failures FROM destination
@@ -113,6 +114,17 @@ WAITING = sql(f"""
     FROM queue_recipient r JOIN queue_message m ON m.id = r.message
         JOIN destination d ON d.id = r.destination
     ORDER BY r.due, m.id, r.n LIMIT :limit
+""")
+QUARANTINED_WAITING = sql(f"""
+    SELECT {_RECIPIENT}, d.queue, d.next_hop
+    FROM queue_recipient r JOIN queue_message m ON m.id = r.message
+        JOIN destination d ON d.id = r.destination
+    WHERE r.held = {QUARANTINED} ORDER BY m.id, r.n LIMIT :limit
+""")
+QUARANTINE_OVER = sql(f"""
+    SELECT {_RECIPIENT} FROM queue_message m JOIN queue_recipient r ON r.message = m.id
+    WHERE m.expires_at <= :now AND r.held = {QUARANTINED} ORDER BY m.expires_at, m.id, r.n
+    LIMIT :limit
 """)
 OF_TRACE = sql(f"""
     SELECT {_RECIPIENT}, d.queue, d.next_hop
@@ -206,7 +218,15 @@ HOLD = sql(f"""
     UPDATE queue_recipient SET held = 1, due = {NEVER} WHERE held = 0 AND {_OF_TRACE}
 """)
 LET_GO = sql(f"""
-    UPDATE queue_recipient SET held = 0, due = :now WHERE held = 1 AND {_OF_TRACE}
+    UPDATE queue_recipient
+    SET held = 0, due = :now, last_reply = CASE WHEN attempts = 0 THEN '' ELSE last_reply END
+    WHERE held > 0 AND {_OF_TRACE}
+""")
+# What was in quarantine has its whole time before it.
+RENEW = sql(f"""
+    UPDATE queue_message SET expires_at = :expires_at
+    WHERE trace = :trace AND id IN
+        (SELECT message FROM queue_recipient WHERE held = {QUARANTINED} AND {_OF_TRACE})
 """)
 RETRY_NOW = sql(f"""
     UPDATE queue_recipient SET due = :now WHERE held = 0 AND due > :now AND {_OF_TRACE}

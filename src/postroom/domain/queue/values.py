@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from postroom.core.clock import Instant
 from postroom.core.errors import NotFound
+from postroom.domain.queue import tables
 from postroom.store.sql import Row
 
 LOCAL: Final = "local"
@@ -110,6 +111,7 @@ class NewRecipient:
     attempts: int = 0
     last_reply: str = ""
     hop: Hop = LOCALLY
+    quarantined: bool = False  # then it is not due before it is let go
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,7 @@ class Recipient:
     held: bool = False
     warned: bool = False
     last_at: Instant | None = None
+    quarantined: bool = False  # `held`, not by an administrator but by a rule
 
     @property
     def key(self) -> tuple[int, int]:
@@ -174,6 +177,7 @@ def recipient_of(row: Row) -> Recipient:
         bool(held),
         bool(warned),
         Instant(last_at) if last_at else None,
+        held == tables.QUARANTINED,
     )
 
 

@@ -12,6 +12,8 @@ from postroom.mailflow.dmarc import disposition, exemption
 from postroom.mailflow.settings import DmarcSettings, SpfSettings
 from postroom.trust.spf import Result
 
+_BY_LINES: Final = "sender."  # settings of rules.sender, which act on what they decide
+_FILED: Final = {"junk": "Filed as junk", "quarantine": "Put into quarantine"}
 _EXPLANATION: Final = 200  # characters of a stranger's words in our reply
 
 
@@ -25,12 +27,12 @@ def spf_fail(facts: Facts, policy: Policy, to: Recipient | None) -> Verdict | No
     if found is None or found.result != Result.FAIL:
         return None
     wanted = policy.of(SpfSettings).on_fail
-    if wanted == "junk":
+    if wanted in _FILED:
         return Verdict(
             "spf_fail",
-            Action.JUNK,
+            Action(wanted),
             Status(2, 0, 0),
-            "Filed as junk",
+            _FILED[wanted],
             found.why,
             setting="spf.on_fail",
         )
@@ -84,6 +86,8 @@ def dmarc_refused(facts: Facts, policy: Policy, to: Recipient | None) -> Verdict
     found, done = facts.get(DmarcFact), disposition(facts, policy)
     if found is None or done.action not in ("refuse", "defer"):
         return None
+    if done.setting.startswith(_BY_LINES):
+        return None
     if done.action == "defer":
         return Verdict(
             "dmarc_refused",
@@ -113,11 +117,13 @@ def dmarc_marked(facts: Facts, policy: Policy, to: Recipient | None) -> Verdict 
         return None
     done, settings = disposition(facts, policy), policy.of(DmarcSettings)
     action, setting = done.action, done.setting
-    if found.problem and action != "junk" and not exemption(found, facts, settings):
+    if setting.startswith(_BY_LINES):
+        return None
+    if found.problem and action not in _FILED and not exemption(found, facts, settings):
         action, setting = settings.on_unclear_author, "dmarc.on_unclear_author"
-    if action == "junk":
-        status, said = Status(2, 0, 0), "Filed as junk"
-        return Verdict("dmarc_marked", Action.JUNK, status, said, found.why, setting=setting)
+    if action in _FILED:
+        status, said = Status(2, 0, 0), _FILED[action]
+        return Verdict("dmarc_marked", Action(action), status, said, found.why, setting=setting)
     if action == "tag":
         status, said, edits = Status(2, 0, 0), "Marked as doubtful", (SetFlags((PHISHING,)),)
         return Verdict(

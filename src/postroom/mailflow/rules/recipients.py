@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from postroom.core.errors import NoSuchRecipient, OverQuota, Status, TooMany
-from postroom.domain.facts import CrowdFact, PeerFact, RecipientFact, ReportsFact, RoomFact
+from postroom.domain.facts import (
+    ApartFact,
+    CrowdFact,
+    PeerFact,
+    PostingFact,
+    RecipientFact,
+    ReportsFact,
+    RoomFact,
+)
 from postroom.domain.policy import Policy
 from postroom.domain.transit import Action, Facts, Recipient, Verdict, refuse
 from postroom.mailflow.settings import QuotaSettings, SmtpSettings
@@ -78,6 +86,40 @@ def known(facts: Facts, policy: Policy, to: Recipient | None) -> Verdict | None:
     if recipient.destinations or recipient.outside or facts.get(ReportsFact) is not None:
         return None
     return refuse("known", NoSuchRecipient, recipient.problem, code=550)
+
+
+def posting(facts: Facts, policy: Policy, to: Recipient | None) -> Verdict | None:
+    """Who may post to a folder. RFC 4314 §2.1, `p`.
+
+    A stranger learns nothing of a folder to which he may not post: it is as if it had no address.
+    """
+    found, recipient, peer = facts.get(PostingFact), facts.get(RecipientFact), facts.get(PeerFact)
+    if found is None or recipient is None or not found.forbidden:
+        return None
+    if recipient.destinations or recipient.outside:
+        return None  # it leads elsewhere as well
+    told = ", ".join(found.forbidden)
+    if peer is None or not peer.signed_in:
+        why = f"only who signed in and has the right p may post to {told}"
+        return refuse("posting", NoSuchRecipient, why, code=550)
+    return Verdict(
+        "posting",
+        Action.REFUSE,
+        Status(5, 7, 1),
+        "You may not post to this folder",
+        f"{peer.login} lacks the right p in {told}",
+        code=550,
+    )
+
+
+def apart(facts: Facts, policy: Policy, to: Recipient | None) -> Verdict | None:
+    """Domains that judge differently do not share a message: the sender brings this recipient in
+    the next transaction. RFC 5321 §4.5.3.1.10, ADR 20."""
+    found = facts.get(ApartFact)
+    if found is None:
+        return None
+    why = f"{found.domain} makes something else of doubtful mail than {found.before}"
+    return refuse("apart", TooMany("Bring this recipient in the next transaction"), why, code=452)
 
 
 def room(facts: Facts, policy: Policy, to: Recipient | None) -> Verdict | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from postroom.core.errors import Malformed
+from postroom.formats.address_list import comment_end
 from postroom.formats.headers import Field, Headers
 from postroom.trust.dkim import tags
 from postroom.trust.dkim.canon import Part
@@ -34,7 +35,7 @@ KIND: Final = "rsa"
 _NAME_MAX: Final = 253  # characters of a name of DNS
 _INSTANCE: Final = re.compile(r"[0-9]{1,3}").fullmatch
 _TIME: Final = re.compile(r"[0-9]{1,12}").fullmatch
-_BLANKS: Final = b" \t\r\n"
+_PIECE: Final = re.compile(rb"[ \t\r\n]*+([=;(]|[a-z0-9]++)")
 
 
 class BadChain(Malformed):
@@ -137,12 +138,31 @@ def _instance(text: str) -> int:
 
 
 def _results_instance(value: bytes) -> int:
-    """The number that an ARC-Authentication-Results begins with. RFC 8617 §4.1.1."""
-    first, semicolon, _ = value.partition(b";")
-    name, _, number = first.partition(b"=")
-    if not semicolon or name.strip(_BLANKS) != b"i":
+    number = results_number(value)
+    if not number:
         raise BadChain("An Arc-Authentication-Results begins with no instance")
-    return _instance(number.strip(_BLANKS).decode("latin-1"))
+    return _instance(number)
+
+
+def results_number(value: bytes) -> str:
+    """The number that an ARC-Authentication-Results begins with, as it stands there; empty if it
+    begins with none. Comments may stand between. RFC 8617 §3.9, §4.1.1."""
+    read: list[bytes] = []
+    at = 0
+    while at >= 0 and len(read) < len(_BEGINNING):
+        found = _PIECE.match(value, at)
+        if found is None:
+            return ""
+        at = found.end()
+        if found[1] == b"(":
+            at = comment_end(value, at)
+        else:
+            read.append(found[1])
+    begins = at >= 0 and all(want in (b"", got) for want, got in zip(_BEGINNING, read, strict=True))
+    return read[2].decode("ascii") if begins else ""
+
+
+_BEGINNING: Final = (b"i", b"=", b"", b";")  # the empty one is the number
 
 
 def _signed(field: Field, listed: dict[str, str]) -> Signed:

@@ -13,7 +13,14 @@ from typing import Final, NamedTuple
 from postroom.core.errors import Malformed
 from postroom.formats import headers
 from postroom.formats.headers import Headers
-from postroom.trust.arc.chain import ALGORITHM, MESSAGE, MOST_SETS, RESULTS, SEAL
+from postroom.trust.arc.chain import (
+    ALGORITHM,
+    MESSAGE,
+    MOST_SETS,
+    RESULTS,
+    SEAL,
+    results_number,
+)
 from postroom.trust.arc.result import ArcCode
 from postroom.trust.arc.verify import Chain
 from postroom.trust.dkim import canon, tags
@@ -23,6 +30,8 @@ from postroom.trust.dkim.verify import Fields
 
 _PIECE: Final = 60  # characters that are not folded
 _DIGITS: Final = 3
+_NOT_SIGNED: Final = frozenset({b"authentication-results", RESULTS, MESSAGE, SEAL})
+"""Fields that others take away or add: no AMS may be over them. RFC 8617 §4.1.2."""
 
 
 def instance(found: Headers) -> int:
@@ -41,9 +50,7 @@ def instance(found: Headers) -> int:
                 return 0
             highest = max(highest, _number(listed.get("i", "")))
     for value in [each.raw_value(found.source) for each in found.find(RESULTS)]:
-        name_, _, number = value.partition(b";")[0].partition(b"=")
-        if name_.strip() == b"i":
-            highest = max(highest, _number(number.strip().decode("latin-1")))
+        highest = max(highest, _number(results_number(value)))
     return highest + 1 if highest < MOST_SETS else 0
 
 
@@ -73,13 +80,14 @@ def seal(
     if not n:
         return b""
     by = {"a": ALGORITHM, "d": key.domain, "i": str(n), "s": key.selector, "t": str(now)}
+    signed = [name for name in signed if name.lower().encode("ascii") not in _NOT_SIGNED]
+    names = [name.lower().encode("ascii") for name in signed]
     told = headers.field("ARC-Authentication-Results", f"i={n}; {results}", utf8=True)
     of_message = by | {
         "bh": base64.b64encode(body_hash).decode("ascii"),
         "c": "relaxed/relaxed",
         "h": _joined(signed),
     }
-    names = [name.lower().encode("ascii") for name in signed]
     fields = Fields(found)
     header = fields.hashed(names, RELAXED)
     message = _signed("ARC-Message-Signature", of_message, header, key)

@@ -1,7 +1,7 @@
-"""Where aggregate reports about a domain go: its record asked anew, each address verified.
+"""Where reports about a domain go: its record asked anew, each address verified.
 
-RFC 9989 §4.7 `rua`, RFC 9990 §4. Whoever publishes a record may name anybody's address in it, so
-an address elsewhere gets reports only if the domain there says so.
+RFC 9989 §4.7 `rua` and `ruf`, RFC 9990 §4, RFC 9991 §5. Whoever publishes a record may name
+anybody's address in it, so an address elsewhere gets reports only if the domain there says so.
 """
 
 from __future__ import annotations
@@ -41,17 +41,24 @@ class Asked:
     destinations: tuple[Destination, ...]
 
 
-async def destinations(lookup: Lookup, domain: str, seconds: float = DEADLINE) -> Asked:
-    """Whom to tell about a policy domain. Raises DnsFailed if its record is not to be had."""
+async def destinations(
+    lookup: Lookup, domain: str, seconds: float = DEADLINE, *, failures: bool = False
+) -> Asked:
+    """Whom to tell about a policy domain: who wants aggregate reports, or those of `failures`.
+
+    Raises DnsFailed if its record is not to be had.
+    """
     walks = Walks(lookup)
     try:
         async with asyncio.timeout(seconds):
             record = await walks.record(domain)
             if record is None:
                 return Asked(None, ())
-            named = list(zip(record.rua, record.most, strict=True))
             found = await asyncio.gather(
-                *(_verified(walks, domain, uri, most) for uri, most in named)
+                *(
+                    _verified(walks, domain, uri, most, failures)
+                    for uri, most in _named(record, failures)
+                )
             )
     except TimeoutError as error:
         raise DnsFailed(detail=f"no answer within {seconds:g} s", reason="deadline") from error
@@ -62,7 +69,16 @@ async def destinations(lookup: Lookup, domain: str, seconds: float = DEADLINE) -
     return Asked(record, tuple(reversed(unique.values()))[:MOST])
 
 
-async def _verified(walks: Walks, domain: str, uri: str, most: int) -> list[Destination]:
+def _named(record: Record, failures: bool) -> list[tuple[str, int]]:
+    """The URIs that a record names, and how many octets each takes."""
+    if failures:  # of which a public suffix gets none: RFC 9991 §2
+        return [(uri, 0) for uri in record.ruf] if record.psd != "y" else []
+    return list(zip(record.rua, record.most, strict=True))
+
+
+async def _verified(
+    walks: Walks, domain: str, uri: str, most: int, failures: bool
+) -> list[Destination]:
     address = mailbox(uri)
     if address is None:
         return [Destination(printable(uri), why="only mailto: is served")]
@@ -78,19 +94,22 @@ async def _verified(walks: Walks, domain: str, uri: str, most: int) -> list[Dest
     if acceptance is None:
         why = f"{printable(there)} does not say that it takes reports about {printable(domain)}"
         return [Destination(str(address), why=why)]
-    if not acceptance.rua:
+    instead = _named(acceptance, failures)
+    if not instead:
         return [Destination(str(address), most)]
-    return _instead(acceptance, address)
+    return _instead(instead, address)
 
 
-def _instead(acceptance: Record, address: Address) -> list[Destination]:
-    """The addresses that the other domain wants instead, which must be in it: RFC 9990 §4."""
-    named = [
-        (mailbox(uri), most) for uri, most in zip(acceptance.rua, acceptance.most, strict=True)
-    ]
+def _instead(uris: list[tuple[str, int]], address: Address) -> list[Destination]:
+    """The addresses that the other domain wants instead, which must be in it. If it names others
+    alone, nobody gets a report: neither they nor whom the record asked for. RFC 9990 §4."""
+    named = [(mailbox(uri), most) for uri, most in uris]
     found = [
         Destination(str(other), most)
         for other, most in named
         if other is not None and other.domain == address.domain
     ]
+    if not found and any(other is not None for other, _ in named):
+        why = f"{printable(address.domain)} names addresses of another domain instead"
+        return [Destination(str(address), why=why)]
     return found or [Destination(str(address))]

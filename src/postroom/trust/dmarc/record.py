@@ -43,7 +43,7 @@ class Record:
     strict_dkim: bool = False
     strict_spf: bool = False
     testing: bool = False
-    failures: tuple[str, ...] = ("0",)  # `fo`; means something only with `ruf`
+    failures: tuple[str, ...] = ("0",)  # `fo`; without `ruf` it says nothing: RFC 9989 §4.7
     rua: tuple[str, ...] = ()  # URIs without sizes
     ruf: tuple[str, ...] = ()
     usable: bool = True  # False: no valid wish and nobody to tell. RFC 9989 §4.10.1
@@ -83,7 +83,7 @@ def _read(octets: bytes) -> Record:
     text = octets.decode("latin-1")
     tags, seen = _tags(text)
     listed = _uris(tags.get("rua", ""))
-    rua = tuple(listed)
+    rua, ruf = tuple(listed), tuple(_uris(tags.get("ruf", "")))
     p = _request(tags.get("p"))
     # A wish that cannot be understood voids the others too: RFC 9989 §4.10.1.
     broken = p is None or any(tag in seen and _request(tags.get(tag)) is None for tag in _BELOW)
@@ -98,9 +98,9 @@ def _read(octets: bytes) -> Record:
         strict_dkim=_one_of("rs", tags.get("adkim"), "r") == "s",
         strict_spf=_one_of("rs", tags.get("aspf"), "r") == "s",
         testing=_one_of("yn", tags.get("t"), "n") == "y",
-        failures=failures if _are_failures(failures) else ("0",),
+        failures=failures if ruf and _are_failures(failures) else ("0",),
         rua=rua,
-        ruf=tuple(_uris(tags.get("ruf", ""))),
+        ruf=ruf,
         usable=not broken or bool(rua),
         most=tuple(listed.values()),
     )

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from postroom import __version__
 from postroom.domain.feedback import Seen
 from postroom.formats.compose import printable
 from postroom.trust.dmarc.record import Record, select
@@ -73,7 +74,7 @@ def write(metadata: Metadata, domain: str, seen: Sequence[tuple[Seen, int]]) -> 
 
 
 def file_name(receiver: str, domain: str, metadata: Metadata) -> str:
-    """RFC 9990 §3.2: receiver!policy-domain!begin!end.xml.gz."""
+    """RFC 9990 §3.5.2: receiver!policy-domain!begin!end.xml.gz."""
     return f"{receiver}!{domain}!{metadata.begin}!{metadata.end}.xml.gz"
 
 
@@ -85,11 +86,12 @@ def _head(metadata: Metadata, domain: str, policy: Record) -> list[_Element]:
     # The walk begins at the author's own domain, so a record found there was found by it, too:
     # this server knows no other way. RFC 9989 §4.10.
     published: list[_Element] = [("domain", domain), ("discovery_method", "treewalk")]
-    published.append(("p", policy.p.value))
-    published.append(("sp", (policy.sp or policy.p).value))
-    if policy.np is not None:
-        published.append(("np", policy.np.value))
+    # What it does not say is told with its default: RFC 9990 §3.1.1.5.
+    below = policy.sp or policy.p
     published += [
+        ("p", policy.p.value),
+        ("sp", below.value),
+        ("np", (policy.np or below).value),
         ("adkim", "s" if policy.strict_dkim else "r"),
         ("aspf", "s" if policy.strict_spf else "r"),
         ("testing", "y" if policy.testing else "n"),
@@ -104,6 +106,7 @@ def _head(metadata: Metadata, domain: str, policy: Record) -> list[_Element]:
                 ("email", metadata.email),
                 ("report_id", metadata.report_id),
                 ("date_range", [("begin", str(metadata.begin)), ("end", str(metadata.end))]),
+                ("generator", f"Postroom {__version__}"),
             ],
         ),
         ("policy_published", published),
@@ -130,7 +133,7 @@ def _record(seen: Seen, messages: int) -> list[_Element]:
             "spf",
             [
                 ("domain", seen.envelope_from),
-                ("scope", seen.spf_scope),
+                ("scope", "mfrom"),  # with <> too: RFC 9990 §3.1.1.13, RFC 7208 §2.4
                 ("result", seen.spf_result),
             ],
         )
@@ -141,7 +144,7 @@ def _record(seen: Seen, messages: int) -> list[_Element]:
         ("policy_evaluated", evaluated),
     ]
     named: list[_Element] = [
-        ("envelope_from", seen.envelope_from),
+        ("envelope_from", seen.envelope_from if seen.spf_scope == "mfrom" else ""),
         ("header_from", seen.header_from),
     ]
     return [("record", [("row", row), ("identifiers", named), ("auth_results", results)])]

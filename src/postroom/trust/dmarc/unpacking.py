@@ -1,4 +1,4 @@
-"""A report as it was sent, unpacked: gzip, zip or plain, told by its content. RFC 9990 §3.2.
+"""A report as it was sent, unpacked: gzip, zip or plain, told by its content. RFC 9990 §3.5.2.
 
 Its name and media type are a stranger's word and are not asked. One layer is opened, one file of
 it, within a budget of octets and of growth (attack class 7). A zip is read by its first local

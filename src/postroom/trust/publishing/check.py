@@ -10,6 +10,7 @@ from collections.abc import Awaitable
 
 from postroom.core.errors import DnsFailed
 from postroom.net.dns import Kind
+from postroom.net.fetch import Fetcher
 from postroom.trust.lookups import Lookup
 from postroom.trust.publishing import asking
 from postroom.trust.publishing.facts import DomainFacts, HostFacts, Ip
@@ -23,9 +24,10 @@ from postroom.trust.publishing.hosts import (
 )
 from postroom.trust.publishing.keys import check_keys
 from postroom.trust.publishing.nameservers import AskAt, check_name_servers
-from postroom.trust.publishing.policies import check_dmarc, check_sts, check_tls_reports
+from postroom.trust.publishing.policies import check_dmarc, check_tls_reports
 from postroom.trust.publishing.senders import check_spf
 from postroom.trust.publishing.services import check_authority, check_services, check_tlsa
+from postroom.trust.publishing.sts import check_sts
 
 
 async def look_at_host(
@@ -48,12 +50,16 @@ async def look_at_host(
 
 
 async def look(
-    lookup: Lookup, facts: DomainFacts, ask_at: AskAt | None = None
+    lookup: Lookup,
+    facts: DomainFacts,
+    ask_at: AskAt | None = None,
+    fetcher: Fetcher | None = None,
 ) -> tuple[Finding, ...]:
     """What is wrong with a domain in DNS; the host name is `look_at_host`'s.
 
-    `ask_at` asks name servers by themselves; without it they are not compared. Never raises for
-    what DNS does.
+    `ask_at` asks name servers by themselves; without it they are not compared. `fetcher` gets the
+    policy behind an MTA-STS record; without it that is not looked at. Never raises for what DNS
+    and web servers do.
     """
     domain = facts.name
     try:
@@ -77,7 +83,8 @@ async def look(
     found += await _asked(f"_domainkey.{domain}", "TXT", check_keys(lookup, facts))
     found += await _asked(f"_dmarc.{domain}", "TXT", check_dmarc(lookup, facts))
     found += await _asked(f"_smtp._tls.{domain}", "TXT", check_tls_reports(lookup, facts))
-    found += await _asked(f"_mta-sts.{domain}", "TXT", check_sts(lookup, facts))
+    policy = check_sts(lookup, facts, fetcher, sound=sound)
+    found += await _asked(f"_mta-sts.{domain}", "TXT", policy)
     if named:
         found += await _asked(domain, "SRV", check_services(lookup, facts))
     if ask_at is not None:

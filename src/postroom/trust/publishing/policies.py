@@ -1,4 +1,4 @@
-"""What a domain says about its mail and about TLS: DMARC, TLS-RPT, MTA-STS."""
+"""What a domain says about its mail, and who hears where TLS fails: DMARC, TLS-RPT."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from postroom.trust.publishing.record import quoted
 from postroom.trust.publishing.records import dmarc_text
 
 _STRENGTH: Final = {Request.NONE: 0, Request.QUARANTINE: 1, Request.REJECT: 2}
-_STS: Final = re.compile(rb"v=STSv1[ \t]*;[ \t]*id=[A-Za-z0-9]{1,32}[ \t]*(?:;|\Z)").match
 _TLSRPT: Final = re.compile(rb"v=TLSRPTv1[ \t]*;[ \t]*rua=(?:mailto:|https://)[!-:<-~]").match
 
 
@@ -156,7 +155,7 @@ async def _reports(walks: Walks, domain: str, owner: str, read: Record) -> list[
     return []
 
 
-# --- TLS-RPT and MTA-STS ------------------------------------------------------------------------
+# --- TLS-RPT -------------------------------------------------------------------------------------
 
 
 async def check_tls_reports(lookup: Lookup, facts: DomainFacts) -> list[Finding]:
@@ -177,30 +176,4 @@ async def check_tls_reports(lookup: Lookup, facts: DomainFacts) -> list[Finding]
             "to us fails."
         )
         return [advice("tlsrpt-missing", owner, "TXT", said, remedy)]
-    return []
-
-
-async def check_sts(lookup: Lookup, facts: DomainFacts) -> list[Finding]:
-    """A policy that somebody else serves: its record, and whether its host is there.
-
-    Raises DnsFailed. RFC 8461 §3.1, §3.3.
-    """
-    owner, host = f"_mta-sts.{facts.name}", f"mta-sts.{facts.name}"
-    held = await asking.texts(lookup, owner)
-    if not held:
-        return []
-    meant = [text for text in held if text.startswith(b"v=STSv1")]
-    if len(meant) != 1 or not _STS(meant[0]):
-        said = (
-            f"The MTA-STS record of {facts.name} cannot be understood, so others do not fetch "
-            "the policy."
-        )
-        return [warning("sts-syntax", owner, "TXT", said, 'Write "v=STSv1; id=20260101T000000".')]
-    if not await asking.addresses(lookup, host):
-        said = (
-            f"{facts.name} announces an MTA-STS policy, but {host} has no address, so nobody can "
-            "fetch it."
-        )
-        remedy = f"Let {host} serve the policy, or take {owner} out."
-        return [warning("sts-no-host", owner, "TXT", said, remedy)]
     return []
