@@ -23,14 +23,12 @@ WHERE: Final = "src/postroom/protocols/imap/capabilities.py"
 SHOWN: Final = 6
 """Tests that are named for an extension: the ones that are about it come first."""
 
-NOT_YET: Final[Mapping[str, int]] = {
-    "CONTEXT=SEARCH": 5267,
-    "CONTEXT=SORT": 5267,
-    "FILTERS": 5466,
-    "JMAPACCESS": 9698,
-    "LANGUAGE": 5255,
-    "URLAUTH": 4467,
+NOT_YET: Final[Mapping[str, tuple[int, str]]] = {
+    "JMAPACCESS": (9698, "with JMAP"),
+    "LANGUAGE": (5255, "not yet"),
+    "URLAUTH=BINARY": (5524, "not yet"),
 }
+"""Yet to come: the RFC, and when."""
 
 DECLINED: Final[Mapping[str, tuple[int, str]]] = {
     "MESSAGELIMIT": (9738, "adr/0012-no-message-limit-and-who-is-compressed.md"),
@@ -40,7 +38,7 @@ DECLINED: Final[Mapping[str, tuple[int, str]]] = {
 
 def render(offered: Sequence[Capability], index: Index) -> str:
     """The whole document."""
-    waiting = {name: rfc for name, rfc in NOT_YET.items() if name not in _names(offered)}
+    waiting = {name: each for name, each in NOT_YET.items() if name not in _names(offered)}
     lines = [
         "# IMAP extensions",
         "",
@@ -57,7 +55,9 @@ def render(offered: Sequence[Capability], index: Index) -> str:
         section = f" §{each.section}" if each.section else ""
         tests = "<br>".join(f"`{path}`" for path in _tests(each, index)[:SHOWN])
         lines.append(f"| `{each.name}` | {_link(each.rfc)}{section} | offered | {tests} |")
-    lines += [f"| `{name}` | {_link(rfc)} | not yet | |" for name, rfc in sorted(waiting.items())]
+    lines += [
+        f"| `{name}` | {_link(rfc)} | {when} | |" for name, (rfc, when) in sorted(waiting.items())
+    ]
     lines += [
         f"| `{name}` | {_link(rfc)} | not offered: [why]({why}) | |"
         for name, (rfc, why) in sorted(DECLINED.items())

@@ -88,7 +88,7 @@ def scripts(count: int) -> Sequence[Script]:
             "THREAD",
             tuple(
                 f"UID THREAD {how} UTF-8 UID {{alike}} {which}"
-                for how in ("REFERENCES", "ORDEREDSUBJECT")
+                for how in ("REFERENCES", "REFS", "ORDEREDSUBJECT")
                 for which in ("ALL", "UNSEEN", f"5:{half}")
             ),
         ),

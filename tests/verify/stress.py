@@ -4,8 +4,9 @@ IMAP clients over two workers append, flag, copy, move, expunge, idle and look i
 that they share. Each keeps its view of the open mailbox by untagged responses alone. A number that
 does not exist, an EXPUNGE where none may come, a UID that means another message, a message that
 goes without anybody having removed it: each fails the run. When all have stopped, every view
-equals what a fresh client is shown and what lies in the store, to the flag; and so do the counters
-of clients that open no mailbox and watch all of them by NOTIFY.
+equals what a fresh client is shown and what lies in the store, to the flag; so do the counters of
+clients that open no mailbox and watch all of them by NOTIFY; and every result of a SEARCH or SORT
+that a client kept by ADDTO and REMOVEFROM alone equals what the same search finds then.
 """
 
 from __future__ import annotations
@@ -24,7 +25,15 @@ from postroom.domain.check import check
 from postroom.server import house as stores
 from postroom.server.instance import Layout
 from postroom.testing import rounds
-from postroom.testing.imap import Fetched, Follower, ImapClient, Reply, flags_of, numbers_of
+from postroom.testing.imap import (
+    Fetched,
+    Followed,
+    Follower,
+    ImapClient,
+    Reply,
+    flags_of,
+    numbers_of,
+)
 from postroom.testing.postgres import Cluster, NotInstalledError
 from postroom.testing.scripted import ClosedError
 from postroom.testing.smtp import trusting_context
@@ -38,10 +47,22 @@ FLAGS: Final = ("\\Seen", "\\Answered", "\\Flagged", "\\Draft", "$Forwarded", "w
 FULL: Final = 120
 """Messages in a mailbox from which on its clients rather expunge."""
 _KNOWN: Final = ("UID", "FLAGS", "EMAILID")
-_NO_EXPUNGE: Final = frozenset({"FETCH", "STORE", "SEARCH"})  # RFC 3501 §7.4.1
+_NO_EXPUNGE: Final = frozenset({"FETCH", "STORE", "SEARCH", "SORT"})  # RFC 3501 §7.4.1
 _MAY_FAIL: Final = frozenset({"EXPUNGEISSUED", "TRYCREATE", "NONEXISTENT", "ALREADYEXISTS"})
 _EXTENSIONS: Final = ("", "CONDSTORE", "QRESYNC", "")
 _WIDTHS: Final = (1, 1, 1, 2, 3, 8, 40)
+QUESTIONS: Final = (
+    "SEARCH RETURN ({}) UNSEEN",
+    "SEARCH RETURN ({}) ALL",
+    "SEARCH RETURN ({}) OR FLAGGED NOT KEYWORD work",
+    "SEARCH RETURN ({}) SUBJECT 7 UNKEYWORD later",
+    "SORT RETURN ({}) (REVERSE SUBJECT) UTF-8 UNFLAGGED",
+    "SORT RETURN ({}) (SIZE REVERSE ARRIVAL) UTF-8 OR SEEN KEYWORD later",
+    "SORT RETURN ({}) (FROM REVERSE DATE) UTF-8 UNDELETED",
+)
+"""What clients follow the results of; `{}` is for what it returns."""
+RESULTS: Final = 5
+"""Results that a client follows at once."""
 LISTENS: Final = 10.0
 """Seconds within which all that happened has been told by NOTIFY."""
 
@@ -79,6 +100,7 @@ def run(form: Form) -> Report:
         "changes",
         "refused, as they may be",
         "untagged responses followed",
+        "changes of results followed",
         "messages made",
         "removed",
         "left",
@@ -160,6 +182,8 @@ class Client:
         self.changes = 0
         self.followed = 0
         self.refused = 0
+        self.results: list[tuple[str, Followed]] = []
+        self.results_changed = 0
         self._common = common
         self._rng = rng
         self._client: ImapClient | None = None
@@ -194,6 +218,8 @@ class Client:
             (self._expunge, 8),
             (self._idle, 6),
             (self._look, 18),
+            (self._follow, 4),
+            (self._cancel, 1),
             (self._reopen, 2),
         )
         whats, weights = zip(*actions, strict=True)
@@ -207,6 +233,17 @@ class Client:
         """Hear what others did, and learn of what came."""
         await self._say("NOOP")
         await self._learn()
+
+    async def differing(self) -> list[str]:
+        """The results that are not what the same searches find now."""
+        found: list[str] = []
+        for question, result in self.results:
+            said = await self._say(question.format("ALL"))
+            data = said["ESEARCH"][0].data
+            now = numbers_of(data[data.index(b"ALL") + 1]) if b"ALL" in data else []
+            if now != result.numbers:
+                found.append(f"{question}: {result.numbers} followed, {now} found")
+        return found
 
     async def close(self) -> None:
         """Leave without a word."""
@@ -237,6 +274,12 @@ class Client:
                 else:
                     self._gone(each.number or 0)
             self.view.hear([each])
+            for _, result in self.results:
+                before = result.heard
+                result.hear([each])
+                self.results_changed += result.heard - before
+                if result.ended:
+                    raise AssertionError(f"a result is followed no longer: {each}")
 
     def _gone(self, number: int) -> None:
         if 1 <= number <= len(self.view.messages):  # else the view says what is wrong
@@ -294,7 +337,7 @@ class Client:
     # --- what it does -----------------------------------------------------------------------------
 
     async def _open(self, path: str) -> None:
-        self.view, self.path = Follower(), path
+        self.view, self.path, self.results = Follower(), path, []
         told = self._common.uidnext[self.place]
         said = await self._say(f"SELECT {path}")
         if not said.ok:
@@ -404,6 +447,25 @@ class Client:
             ]
         await self._say(self._rng.choice(commands))
 
+    async def _follow(self) -> None:
+        """Follow a result from now on; message numbers mean nothing to who hears of UIDs."""
+        if len(self.results) == RESULTS:
+            return
+        by_uid = "UID " if self._uids_go or self._rng.random() < 0.5 else ""
+        question = by_uid + self._rng.choice(QUESTIONS)
+        self.commands += 1
+        said, result = await self.client.follow(question.format("UPDATE ALL"))
+        self._hear(said.untagged, question)
+        if not said.ok or result.ended:
+            raise AssertionError(f"{question}: {said.kind} [{said.code}] {said.text}")
+        self.results.append((question, result))
+
+    async def _cancel(self) -> None:
+        if self.results:
+            # It hears nothing of it from here on, not even of removals that the reply tells.
+            _, result = self.results.pop(self._rng.randrange(len(self.results)))
+            await self._say(f'CANCELUPDATE "{result.tag.decode()}"')
+
     def _pick(self, share: float = 0.0) -> tuple[str, str]:
         """Some messages of the view, and "UID " if they are given by UID."""
         rng, size = self._rng, len(self.view.messages)
@@ -508,6 +570,7 @@ class Campaign:
             sum(c.changes for c in each),
             sum(c.refused for c in each),
             sum(c.followed for c in each) + sum(w.followed for w in self.watchers),
+            sum(c.results_changed for c in each),
             len(self.common.made),
             len(self.common.removed),
             self.left,
@@ -569,6 +632,9 @@ class Campaign:
                 held = [_known(message) for message in client.view.messages]
                 if held != shown[client.path]:
                     self.failures.append(_difference(client, held, shown[client.path]))
+                self.compared += len(client.results)
+                wrong = await client.differing()
+                self.failures += [f"{client.name} in {client.place}: {each}" for each in wrong]
             for path, view in shown.items():
                 self._account_for((account, path), {uid for uid, _ in view})
         for watcher in self.watchers:

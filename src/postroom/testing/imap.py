@@ -73,7 +73,7 @@ class Reply:
 
     @property
     def text(self) -> str:
-        return self.tagged.text.decode("ascii")
+        return self.tagged.text.decode("utf-8")
 
     def __getitem__(self, name: str) -> list[Untagged]:
         """The untagged responses of a name, in order."""
@@ -269,6 +269,15 @@ class ImapClient(ScriptedClient[Response]):
             parts += [f" {about}", Literal(message, sync)]
         return await self.command(*parts)
 
+    async def follow(self, command: str, patience: float | None = None) -> tuple[Reply, Followed]:
+        """SEARCH or SORT, by message number or UID, with UPDATE and ALL among what it returns; and
+        the result, as far as it is known then. RFC 5267."""
+        reply = await self.command(command, patience=patience)
+        words = command.upper().split(" ", 2)
+        followed = Followed(reply.tagged.tag, uid=words[0] == "UID", ordered="SORT" in words[:2])
+        followed.hear(reply.untagged)
+        return reply, followed
+
     @asynccontextmanager
     async def idle(self) -> AsyncIterator[Idle]:
         """IDLE until the block ends, then DONE. RFC 2177."""
@@ -354,6 +363,71 @@ class Follower:
 
     def uids(self) -> list[Value]:
         return [known.get("UID") for known in self.messages]
+
+
+class Followed:
+    """A result that a client keeps by ADDTO and REMOVEFROM alone. RFC 5267 §4.3.
+
+    `numbers` are UIDs or message numbers, in mailbox order or in the order of a SORT. A message
+    number that goes by EXPUNGE while it is in the result is an AssertionError.
+    """
+
+    def __init__(self, tag: bytes, *, uid: bool, ordered: bool) -> None:
+        self.tag = tag
+        self.numbers: list[int] = []
+        self.ended = False
+        """The server refused to follow it, or does not any more."""
+        self.heard = 0
+        """Pairs of a place and a set that were told."""
+        self._uid = uid
+        self._ordered = ordered
+
+    def hear(self, responses: Sequence[Response]) -> None:
+        """Take responses in the order in which they came, from the reply to the search on."""
+        for each in responses:
+            if not isinstance(each, Untagged):
+                continue
+            if each.code is not None and each.code.name == b"NOUPDATE":
+                self.ended = self.ended or each.code.data == (self.tag,)
+            elif each.name == b"EXPUNGE" and not self._uid:
+                assert each.number is not None
+                assert each.number not in self.numbers, (each, self.numbers)
+                self.numbers = [n - (n > each.number) for n in self.numbers]
+            elif each.name == b"ESEARCH" and each.data[0] == (b"TAG", self.tag):
+                self._take(each.data[1:])
+
+    def _take(self, data: tuple[Value, ...]) -> None:
+        assert (b"UID" in data) == self._uid, data
+        pairs = [value for value in data if value != b"UID"]
+        for name, value in zip(pairs[::2], pairs[1::2], strict=True):
+            if name == b"ALL":
+                self.numbers = numbers_of(value)
+            elif name in (b"ADDTO", b"REMOVEFROM"):
+                assert not self.ended, data
+                assert isinstance(value, tuple), data
+                for place, told in zip(value[::2], value[1::2], strict=True):
+                    assert isinstance(place, int), data
+                    assert bool(place) == self._ordered, data
+                    self.heard += 1
+                    change = self._add if name == b"ADDTO" else self._remove
+                    change(place, numbers_of(told))
+
+    def _add(self, place: int, told: list[int]) -> None:
+        assert not set(told) & set(self.numbers), (told, self.numbers)
+        assert place <= len(self.numbers) + 1, (place, told, self.numbers)
+        if place:
+            self.numbers[place - 1 : place - 1] = told
+        else:
+            self.numbers = sorted(self.numbers + told)
+
+    def _remove(self, place: int, told: list[int]) -> None:
+        if place:
+            end = place - 1 + len(told)
+            assert self.numbers[place - 1 : end] == told, (place, told, self.numbers)
+            del self.numbers[place - 1 : end]
+        else:
+            assert set(told) <= set(self.numbers), (told, self.numbers)
+            self.numbers = [n for n in self.numbers if n not in told]
 
 
 # --- keeping a mailbox between sessions --------------------------------------------------------

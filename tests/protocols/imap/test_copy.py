@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from postroom.core.clock import Instant
-from postroom.domain.mailboxes import reading
+from postroom.core.errors import StoreFailed
+from postroom.domain.mailboxes import reading, unfinished
 from postroom.domain.mailboxes.messages import Copied
 from postroom.protocols.imap.commands import copy as copying
 from postroom.store.units import UNIT_ROWS, Database
@@ -169,6 +170,65 @@ async def test_a_client_that_goes_away_leaves_no_half_of_a_copy(
     await room.settled(lambda: not [t for t in asyncio.all_tasks() if _copies_in(t)])
     assert 3 <= pieces < 30
     assert (await room.box("Sent")).total == 0
+
+
+async def test_a_worker_that_is_killed_leaves_no_half_of_a_copy(
+    room_both: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 3501 §6.4.7: whoever takes its place takes back what it had placed."""
+    room = room_both
+    await room.fill(45)
+    monkeypatch.setattr(copying, "PIECE", 10)
+    whole, pieces = copying._copies, 0
+    client, other = await room.client(), await room.client()
+
+    async def killed(*args: Any, **more: Any) -> AsyncIterator[Copied]:
+        nonlocal pieces
+        async for copied in whole(*args, **more):
+            pieces += 1
+            if pieces == 3:
+                raise asyncio.CancelledError  # nothing more is done, as if by SIGKILL
+            yield copied
+
+    monkeypatch.setattr(copying, "_copies", killed)
+    client.send(b"x COPY 1:* Sent\r\n")
+    await client.flush()
+    await room.settled(lambda: pieces == 3)
+    await room.settled(lambda: not [t for t in asyncio.all_tasks() if _copies_in(t)])
+    assert (await room.box("Sent")).total == 30
+    monkeypatch.setattr(copying, "_copies", whole)
+    assert (await other.command("COPY 1:25 Sent")).ok  # of another, beside it, and whole
+    mail, now = room.house.mail, room.house.clock.now()
+    assert not await mail.write(unfinished.take_back, [5], now)
+    took = 0
+    while await mail.write(unfinished.take_back, [5, 0], now):
+        took += 1
+    assert took == 3
+    left = await room.stored(path="Sent")
+    assert (len(left), min(left)) == (25, 31)
+    gone = await mail.read(reading.recoverable, room.accounts[ANN], 100)
+    assert all(each.until <= now for each in gone)  # nobody shall find these
+
+
+async def test_a_piece_that_fails_takes_the_others_back_and_their_notes(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await room.fill(45)
+    monkeypatch.setattr(copying, "PIECE", 10)
+    within, units = copying._within, 0
+
+    def failing(*args: Any, **more: Any) -> Copied:
+        nonlocal units
+        units += 1
+        if units == 4:
+            raise StoreFailed
+        return within(*args, **more)
+
+    monkeypatch.setattr(copying, "_within", failing)
+    client = await room.client()
+    assert (await client.command("COPY 1:* Sent")).kind == "NO"
+    assert (await room.box("Sent")).total == 0
+    assert not await room.house.mail.write(unfinished.take_back, [0], room.house.clock.now())
 
 
 async def test_expunge_removes_what_is_flagged_and_keeps_it_recoverable(room_both: Room) -> None:

@@ -20,7 +20,7 @@ def test_nothing_is_told_of_a_short_command_and_then_from_time_to_time(clock: Ma
     clock.advance(EVERY - 1)
     assert made.due(5, 10) == b""
     clock.advance(1)
-    assert made.due(6, 10) == b'* OK [INPROGRESS ("a1" 6 10)] 6 of 10, please wait\r\n'
+    assert made.due(6, 10) == b'INPROGRESS ("a1" 6 10)'
     assert made.due(7, 10) == b""
     clock.advance(EVERY)
     made.begin(b"a2")
@@ -33,7 +33,17 @@ def test_a_tag_that_would_end_the_code_is_not_told(clock: ManualClock) -> None:
     made = Progress(clock)
     made.begin(b"a]b")
     clock.advance(EVERY)
-    assert made.due(1, 2).startswith(b"* OK [INPROGRESS (NIL 1 2)]")
+    assert made.due(1, 2) == b"INPROGRESS (NIL 1 2)"
+
+
+def test_what_is_done_is_not_told_as_in_progress(clock: ManualClock) -> None:
+    """RFC 9585 §4: the goal is greater than the progress, and a positive number."""
+    made = Progress(clock)
+    made.begin(b"a1")
+    clock.advance(EVERY)
+    assert made.due(10, 10) == b""
+    assert made.due(0, 0) == b""
+    assert b'("a1" 9 10)' in made.due(9, 10)
 
 
 def told(reply: Reply) -> list[tuple[Any, ...]]:
@@ -60,7 +70,7 @@ async def of_its_own(client: ImapClient, line: str) -> list[tuple[Any, ...]]:
 async def test_long_commands_tell(room: Room, at_once: None) -> None:
     await room.fill(40)
     client = await room.client()
-    quarters = [(10, 40), (20, 40), (30, 40), (40, 40)]
+    quarters = [(10, 40), (20, 40), (30, 40)]  # of the last, the tagged reply tells
     assert await of_its_own(client, "STORE 1:* +FLAGS.SILENT (\\Deleted)") == quarters
     assert await of_its_own(client, "COPY 1:* Sent") == quarters
     assert await of_its_own(client, "EXPUNGE") == quarters
@@ -74,7 +84,7 @@ async def test_a_long_search_tells(
     monkeypatch.setattr(search, "PIECE", 10)
     await room.fill(40)
     client = await room.client()
-    quarters = [(10, 40), (20, 40), (30, 40), (40, 40)]
+    quarters = [(10, 40), (20, 40), (30, 40)]
     for line in ("SEARCH BODY nothing", "UID SORT (SIZE) UTF-8 BODY nothing"):
         assert await of_its_own(client, line) == quarters
 

@@ -9,7 +9,7 @@ from postroom.domain.mailboxes import annotating
 from postroom.testing.imap import ImapClient, Literal, Reply
 from postroom.wire.imap import Value
 from tests.protocols.imap.dovecot import IMAP, dovecot_home, dovecot_session
-from tests.protocols.imap.serving import ANN, BOB, DOMAIN, Room
+from tests.protocols.imap.serving import ANN, BOB, DOMAIN, SMALL, Room
 from tests.protocols.imap.test_acl import INBOX, SHARED, give
 
 Told = dict[str, dict[str, Value]]
@@ -191,6 +191,19 @@ async def test_annotations_stay_with_their_mailbox(room: Room) -> None:
     assert (await ann.command("DELETE Old/Work")).ok
     assert (await ann.command("CREATE Old/Work")).ok
     assert await get(ann, "Old/Work /shared/x") == {"Old/Work": {"/shared/x": None}}
+
+
+async def test_a_renamed_inbox_keeps_its_annotations_and_gives_them_along(room: Room) -> None:
+    """RFC 5464 §4.1."""
+    await room.deliver(SMALL)
+    ann = await room.client(mailbox=None)
+    assert (await ann.command('SETMETADATA INBOX (/private/a "mine" /shared/b "all")')).ok
+    assert (await ann.command("RENAME INBOX Old")).ok
+    told = {"/private/a": b"mine", "/shared/b": b"all"}
+    for path in ("INBOX", "Old"):
+        assert await get(ann, f"{path} (/private/a /shared/b)") == {path: told}
+    assert (await ann.command("RENAME INBOX Older")).ok
+    assert await get(ann, "Old /private/specialuse") == {"Old": {"/private/specialuse": None}}
 
 
 async def test_rights_decide_who_reads_and_sets(room_both: Room) -> None:

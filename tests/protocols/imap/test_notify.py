@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from postroom.protocols.imap import server, watching
-from postroom.testing.imap import ImapClient, flags_of
+from postroom.testing.imap import ImapClient, Literal, flags_of
 from postroom.wire.imap import Response, Tagged, Untagged
 from tests.protocols.imap.serving import ANN, BOB, SMALL, Room, codes_of, message
 
@@ -118,6 +118,21 @@ async def test_status_tells_first_how_things_are(room: Room) -> None:
     assert (told["Sent"]["MESSAGES"], told["Junk"]["MESSAGES"]) == (1, 0)
 
 
+@pytest.mark.parametrize("events", [ARRIVALS, f"{ARRIVALS} FlagChange"])
+async def test_status_has_the_modseq_of_what_is_watched_for_flags(room: Room, events: str) -> None:
+    """RFC 5465 §3.1: whether or not the client enabled CONDSTORE, since the server has it."""
+    await room.deliver(SMALL, path="Sent")
+    client = await room.client(mailbox=None)
+    reply = await client.command(f"NOTIFY SET STATUS (mailboxes Sent ({events}))")
+    ((path, told),) = [counters(each) for each in reply.untagged]
+    assert path == "Sent"
+    assert told.keys() >= {"MESSAGES", "UIDNEXT", "UIDVALIDITY"}
+    if "FlagChange" in events:
+        assert told["HIGHESTMODSEQ"] == (await room.box("Sent")).modseq
+    else:
+        assert "HIGHESTMODSEQ" not in told
+
+
 @pytest.mark.parametrize(
     ("group", "told"),
     [
@@ -158,6 +173,31 @@ async def test_names_and_subscriptions(room: Room) -> None:
     assert await after("DELETE Job") == [("Job", {"\\NonExistent"}, "")]
 
 
+@pytest.mark.parametrize(
+    "commands",
+    [
+        ("CREATE Work/In/deep",),
+        ("CREATE Work", "CREATE Work/In", "RENAME Work Job", "RENAME Job/In Other/Out"),
+        ("CREATE Work", "SUBSCRIBE Work", "UNSUBSCRIBE Work", "UNSUBSCRIBE inbox"),
+        ("CREATE Work/In", "DELETE Work/In", "DELETE Work"),
+        ("RENAME INBOX Old",),
+    ],
+)
+async def test_what_the_client_does_to_names_itself_is_not_told(
+    room: Room, commands: tuple[str, ...]
+) -> None:
+    """RFC 5465 §5; what others do meanwhile is."""
+    client = await watching_client(room, EVERYTHING)
+    for command in commands:
+        reply = await client.command(command)
+        assert reply.ok
+        assert not reply["LIST"]
+    assert await client.silent(QUIET)
+    await room.create("theirs")
+    told = await until(client, 2)
+    assert [listed(each)[0] for each in told if each.name == b"LIST"] == ["theirs"]
+
+
 async def test_names_are_told_as_the_client_reads_them(room: Room) -> None:
     client = await watching_client(room, "personal (MailboxName)", first="ENABLE IMAP4rev2")
     await room.create("Grüße")
@@ -184,6 +224,46 @@ async def test_what_comes_to_the_open_mailbox_is_fetched_and_not_seen_by_it(room
         assert "\\Seen" not in flags_of(told[told.index(b"FLAGS") + 1])
     assert await room.stored() == {1: set(), 2: set()}
     assert await client.silent(QUIET)
+
+
+async def test_what_the_client_places_itself_is_not_fetched_for_it(room: Room) -> None:
+    """RFC 5465 §5.2: it knows the message; what comes beside it is fetched."""
+    await room.deliver(SMALL)
+    asked = "selected (MessageNew (uid) MessageExpunge)"
+    client = await watching_client(room, asked, mailbox="INBOX")
+    reply = await client.command("APPEND INBOX ", Literal(SMALL))
+    assert reply.ok and reply.numbers("EXISTS") == [2]
+    reply = await client.command("COPY 1 INBOX")
+    assert reply.ok and reply.numbers("EXISTS") == [3]
+    assert await client.silent(QUIET)
+    await room.deliver(SMALL)
+    told = await until(client, 3)
+    assert [(each.name, each.number) for each in told] == [
+        *((b"EXISTS", 4), (b"RECENT", 4), (b"FETCH", 4)),
+    ]
+    assert await client.silent(QUIET)
+
+
+async def test_changed_flags_are_told_with_the_uid(room: Room) -> None:
+    """RFC 5465 §5.1: who is told of removals at any time cannot go by numbers."""
+    stored = await room.deliver(SMALL, SMALL)
+    client = await watching_client(room, f"selected ({ARRIVALS} FlagChange)", mailbox="INBOX")
+    await room.flag([stored[1].uid], add=("\\Flagged",))
+    (flagged,) = await until(client, 1)
+    (told,) = flagged.data
+    assert isinstance(told, tuple)
+    assert (flagged.number, told[told.index(b"UID") + 1]) == (2, stored[1].uid)
+
+
+async def test_all_that_happened_to_the_open_mailbox_is_told_first(room: Room) -> None:
+    """RFC 5465 §3.1: NOTIFY SET is a NOOP, whatever it asks for."""
+    stored = await room.deliver(SMALL, SMALL)
+    client = await room.client()
+    await room.remove([stored[0].uid])
+    await room.deliver(SMALL)
+    reply = await client.command(f"NOTIFY SET (mailboxes Sent ({ARRIVALS}))")
+    assert reply.ok
+    assert (reply.numbers("EXPUNGE"), reply.numbers("EXISTS")) == ([1], [2])
 
 
 async def test_removals_are_told_at_once(room: Room) -> None:

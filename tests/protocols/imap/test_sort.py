@@ -137,7 +137,7 @@ async def test_search_strings_in_their_charset(room: Room) -> None:
         "SORT (REVERSE) UTF-8 ALL",
         "SORT (REVERSE REVERSE DATE) UTF-8 ALL",
         "SORT (NONSENSE) UTF-8 ALL",
-        "SORT RETURN (UPDATE) (DATE) UTF-8 ALL",
+        "SORT RETURN (UPDATED) (DATE) UTF-8 ALL",
         "SORT (DATE) UTF-8 NONSENSE",
     ],
 )

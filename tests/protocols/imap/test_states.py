@@ -20,6 +20,7 @@ MATRIX = {
     "CAPABILITY": ("CAPABILITY", "OK", "OK", "OK"),
     "NOOP": ("NOOP", "OK", "OK", "OK"),
     "ID": ("ID NIL", "OK", "OK", "OK"),
+    "LANGUAGE": ("LANGUAGE", "OK", "OK", "OK"),
     "STARTTLS": ("STARTTLS", "BAD", "BAD", "BAD"),  # TLS is active
     "AUTHENTICATE": ("AUTHENTICATE CRAM-MD5", "NO", "BAD", "BAD"),
     "LOGIN": ("LOGIN nobody wrong", "NO", "BAD", "BAD"),
@@ -54,6 +55,7 @@ MATRIX = {
     "NOTIFY": ("NOTIFY NONE", "BAD", "OK", "OK"),
     "ESEARCH": ("ESEARCH IN (personal) ALL", "BAD", "OK", "OK"),
     "CHECK": ("CHECK", "BAD", "BAD", "OK"),
+    "CANCELUPDATE": ('CANCELUPDATE "x"', "BAD", "BAD", "NO"),
     "CLOSE": ("CLOSE", "BAD", "BAD", "OK"),
     "UNSELECT": ("UNSELECT", "BAD", "BAD", "OK"),
     "EXPUNGE": ("EXPUNGE", "BAD", "BAD", "OK"),
@@ -150,7 +152,7 @@ async def test_a_client_that_says_no_more_is_still_answered(room: Room) -> None:
 
 # --- capabilities --------------------------------------------------------------------------------
 
-ANY = ["IMAP4rev1", "IMAP4rev2", "LITERAL+", "SASL-IR", "ID", "ENABLE"]
+ANY = ["IMAP4rev1", "IMAP4rev2", "LITERAL+", "SASL-IR", "ID", "ENABLE", "LANGUAGE"]
 AFTER = [
     "IDLE",
     "NAMESPACE",
@@ -167,6 +169,7 @@ AFTER = [
     "LIST-EXTENDED",
     "LIST-STATUS",
     "METADATA",
+    "FILTERS",
     "LIST-METADATA",
     "STATUS=SIZE",
     "ESEARCH",
@@ -187,7 +190,10 @@ AFTER = [
     "SORT=DISPLAY",
     "THREAD=ORDEREDSUBJECT",
     "THREAD=REFERENCES",
+    "THREAD=REFS",
     "ESORT",
+    "CONTEXT=SEARCH",
+    "CONTEXT=SORT",
     "PARTIAL",
     "UTF8=ACCEPT",
     "I18NLEVEL=1",
@@ -198,6 +204,7 @@ AFTER = [
     "COMPRESS=DEFLATE",
     "URL-PARTIAL",
     "URLAUTH",
+    "URLAUTH=BINARY",
     "NOTIFY",
     "MULTISEARCH",
 ]

@@ -13,6 +13,7 @@ from postroom.core.clock import Instant
 from postroom.protocols.imap.conversations import (
     Joined,
     Node,
+    by_latest,
     by_references,
     by_subject,
     rendered,
@@ -119,6 +120,28 @@ def test_subjects_in_the_order_of_their_first_messages() -> None:
     assert told(by_subject(messages), 5) == "(2 5)(3 (1)(4))"
 
 
+# --- REFS -----------------------------------------------------------------------------------------
+
+
+def latest(*messages: Joined) -> str:
+    return told(by_latest(messages), len(messages))
+
+
+def test_refs_does_not_look_at_subjects() -> None:
+    assert latest(joined("a", subject="S"), joined("b", subject="S", answers=True)) == "(1)(2)"
+    assert latest(joined("b", "a", subject="S"), joined("c", "a", subject="T")) == "((1)(2))"
+
+
+def test_refs_tells_the_thread_of_the_latest_message_last() -> None:
+    messages = (joined("a", sent=1), joined("x", sent=5), joined("b", "a", sent=9))
+    assert latest(*messages) == "(2)(1 3)"
+    assert threads(*messages) == "(1 3)(2)"
+    below = (joined("a", sent=1), joined("b", "a", sent=7), joined("c", "a", sent=3))
+    assert latest(*below, joined("x", sent=5)) == "(4)(1 (3)(2))"
+    dummies = (joined("b", "a", sent=9), joined("c", "a", sent=2))
+    assert latest(*dummies, joined("z", sent=5), joined("y", sent=9)) == "(3)((2)(1))(4)"
+
+
 # --- the RFC's own examples of the response -------------------------------------------------------
 
 
@@ -152,7 +175,7 @@ MESSAGES = st.lists(
 @given(MESSAGES)
 @settings(max_examples=400)
 def test_every_message_is_told_once_and_dummies_only_at_the_top(messages: list[Joined]) -> None:
-    for algorithm in (by_references, by_subject):
+    for algorithm in (by_references, by_latest, by_subject):
         seen: list[int] = []
         work = list(algorithm(messages))
         for node in work:
@@ -234,6 +257,14 @@ async def test_both_algorithms(room_both: Room) -> None:
         assert [each.data for each in reply["THREAD"]] == [data]
 
 
+async def test_refs(room: Room) -> None:
+    await fill(room)
+    client = await room.client()
+    reply = await client.command("THREAD REFS UTF-8 ALL")
+    assert reply["THREAD"][0].data == ((5,), (1, (2, 4, 7), (3,)), (6,))
+    assert b"THREAD=REFS" in (await client.command("CAPABILITY"))["CAPABILITY"][0].data
+
+
 async def test_only_what_matches_is_threaded(room: Room) -> None:
     await fill(room)
     await room.remove([1])
@@ -261,7 +292,7 @@ async def test_a_message_without_a_date_goes_by_its_arrival(room: Room) -> None:
     [
         "THREAD",
         "THREAD UTF-8 ALL",
-        "THREAD REFS UTF-8 ALL",
+        "THREAD NEWEST UTF-8 ALL",
         "THREAD REFERENCES UTF-8",
         "THREAD REFERENCES ALL",
         "THREAD REFERENCES UTF-8 NONSENSE",

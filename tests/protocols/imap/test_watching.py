@@ -66,6 +66,37 @@ def told(before: Look, now: Look, asked: Filters, opened: int = 0) -> list[tuple
 ALL = of(Which.PERSONAL, FLAGS | NAME | SUBSCRIPTION)
 
 
+def test_what_the_client_did_is_known_to_it_and_what_others_did_is_not() -> None:
+    """RFC 5465 §5: names that it changed itself are not told, counters are."""
+    asked = filters(of(Which.PERSONAL, ARRIVAL | NAME | SUBSCRIPTION))
+    before = look(box(1, "a"), box(2, "b", 1), box(3, "theirs"), box(4, "gone"), box(5, "aa"))
+    now = look(
+        box(1, "new", subscribed=True),
+        box(2, "b", 1, uidnext=2, total=1),
+        box(6, "up"),
+        box(7, "made", 6),
+        box(8, "elsewhere"),
+    )
+    done = watching.as_done(before, now, ["a", "new", "up/made", "gone"])
+    assert set(told(done, now, asked)) == {
+        (Tell.GONE, "theirs", ""),
+        (Tell.GONE, "aa", ""),
+        (Tell.NAMED, "elsewhere", ""),
+        (Tell.COUNTED, "new/b", ""),
+        (Tell.COUNTED, "elsewhere", ""),
+    }
+    assert watching.as_done(now, now, ["a"]) == now
+
+
+def test_another_uidvalidity_is_told() -> None:
+    """RFC 5465 §5.1, even where no counter changes."""
+    asked = filters(of(Which.PERSONAL, ARRIVAL))
+    before = look(box(1, "a"))
+    now = look(replace(box(1, "a"), uidvalidity=9))
+    assert told(before, now, asked) == [(Tell.COUNTED, "a", "")]
+    assert told(now, now, asked) == []
+
+
 # --- messages ------------------------------------------------------------------------------------
 
 

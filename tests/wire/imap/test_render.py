@@ -125,6 +125,24 @@ def test_lines() -> None:
     assert continuation("QUJD" * 500) == b"+ " + b"QUJD" * 500 + b"\r\n"
 
 
+def test_texts_in_another_language_are_utf8() -> None:
+    """RFC 5255 §3.5. What would turn a line around, or is not seen, is still not told."""
+    assert status_line(b"a", "OK", None, "Über 5 €", utf8=True) == "a OK Über 5 €\r\n".encode()
+    assert status_line(None, "NO", None, "[ö]", utf8=True) == "* NO (ö]\r\n".encode()
+    assert continuation("grüß Gott", utf8=True) == "+ grüß Gott\r\n".encode()
+    for hidden in "\0\r\n\x1b\x7f\x85\xad\u200b\u200f\u2028\u202e\u2066\ufeff\ud800":
+        assert status_line(b"a", "OK", None, f"x{hidden}y", utf8=True) == b"a OK x?y\r\n"
+        assert continuation(f"x{hidden}y", utf8=True) == b"+ x?y\r\n"
+    assert status_line(b"a", "OK", None, "Über", utf8=False) == b"a OK ?ber\r\n"
+
+
+@given(st.text())
+def test_any_text_is_one_line_of_utf8(text: str) -> None:
+    line = status_line(b"a", "OK", None, text, utf8=True)
+    assert line.count(b"\n") == 1
+    assert len(line.decode("utf-8").splitlines()) == 1
+
+
 @given(st.binary(), st.text(st.characters(exclude_categories=["Cs"])))
 def test_a_client_reads_what_the_server_says(data: bytes, name: str) -> None:
     line = untagged(b"7 FETCH", parenthesised([b"X", nstring(data), mailbox_name(name)]))

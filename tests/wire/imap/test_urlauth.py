@@ -117,7 +117,6 @@ def test_a_rump_names_a_message_its_server_and_a_user(url: bytes) -> None:
         b":INTERNAL:" + TOKEN[:-1],
         b":INTERNAL:" + b"g" * 32,
         b":INTERNAL:" + b"0" * (TOKEN_LONGEST + 1),
-        b":internal:" + TOKEN,
         b":XSAMPLE:" + TOKEN,
         b":INTERNAL:" + TOKEN + b" ",
         b"INTERNAL:" + TOKEN,
@@ -126,6 +125,14 @@ def test_a_rump_names_a_message_its_server_and_a_user(url: bytes) -> None:
 def test_what_is_no_token(end: bytes) -> None:
     with pytest.raises(Malformed):
         parse_authorized(URL + b";URLAUTH=anonymous" + end)
+
+
+@pytest.mark.parametrize("name", [b"INTERNAL", b"internal", b"Internal"])
+def test_the_mechanism_is_written_in_any_case(name: bytes) -> None:
+    """RFC 4467 §9; its examples have it in lower case. What was signed is as it stands."""
+    rump = URL + b";urlauth=anonymous"
+    found = parse_authorized(rump + b":" + name + b":" + TOKEN)
+    assert (found.signed, found.token) == (rump, TOKEN)
 
 
 def test_a_whole_url_is_never_longer_than_a_url_may_be() -> None:

@@ -28,6 +28,7 @@ ANY: Final = (
     Capability("SASL-IR", 4959),
     Capability("ID", 2971),
     Capability("ENABLE", 5161),
+    Capability("LANGUAGE", 5255, "3"),
 )
 SIGNED_IN: Final = (
     Capability("IDLE", 2177),
@@ -45,6 +46,7 @@ SIGNED_IN: Final = (
     Capability("LIST-EXTENDED", 5258),
     Capability("LIST-STATUS", 5819),
     Capability("METADATA", 5464),
+    Capability("FILTERS", 5466),
     Capability("LIST-METADATA", 9590),
     Capability("STATUS=SIZE", 8438),
     Capability("ESEARCH", 4731),
@@ -65,7 +67,10 @@ SIGNED_IN: Final = (
     Capability("SORT=DISPLAY", 5957),
     Capability("THREAD=ORDEREDSUBJECT", 5256),
     Capability("THREAD=REFERENCES", 5256),
+    Capability("THREAD=REFS", 5256),  # draft-ietf-morg-inthread is no standard
     Capability("ESORT", 5267, "3"),
+    Capability("CONTEXT=SEARCH", 5267, "4"),
+    Capability("CONTEXT=SORT", 5267, "4"),
     Capability("PARTIAL", 9394),
     Capability("UTF8=ACCEPT", 6855),
     Capability("I18NLEVEL=1", 5255, "4.1"),
@@ -76,6 +81,7 @@ SIGNED_IN: Final = (
     Capability(COMPRESS, 4978),
     Capability("URL-PARTIAL", 5550),  # with CATENATE: its URLs may name octets of a part
     Capability("URLAUTH", 4467),
+    Capability("URLAUTH=BINARY", 5524),
     Capability("NOTIFY", 5465),
     Capability("MULTISEARCH", 7377),
 )

@@ -4,6 +4,7 @@ before the unit that places it. RFC 3501 §6.4.7, RFC 6851."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from postroom.core.clock import Instant
 from postroom.domain.mailboxes import crossing, reading
@@ -17,9 +18,15 @@ from postroom.protocols.imap.pace import Pace
 from postroom.protocols.imap.selected import may_change
 from postroom.protocols.imap.session import Session
 from postroom.store.blobs import ROW_LIMIT
+from postroom.store.sql import Tx
+
+Note = Callable[[Tx, Copied], None]
+"""What a unit does beside, with what it placed."""
 
 
-async def carry(session: Session, to: Reached, pick: Pick, quota: Quota, *, move: bool) -> Copied:
+async def carry(
+    session: Session, to: Reached, pick: Pick, quota: Quota, note: Note | None, *, move: bool
+) -> Copied:
     """Copy or move at most `crossing.MOST` picked messages of the open mailbox, all or none.
 
     They are parsed again: a thread is the account's, and follows from what they refer to. Flags
@@ -35,16 +42,15 @@ async def carry(session: Session, to: Reached, pick: Pick, quota: Quota, *, move
         if pace.over:
             await pace.rest()
     write = house.mail.write if len(crossings) == 1 else house.mail.write_much
-    return await write(
-        crossing.cross,
-        box.id,
-        to.mailbox.id,
-        crossings,
-        quota,
-        house.clock.now(),
-        session.actor,
-        move=move,
-    )
+    now, target = house.clock.now(), to.mailbox.id
+
+    def unit(tx: Tx) -> Copied:
+        done = crossing.cross(tx, box.id, target, crossings, quota, now, session.actor, move=move)
+        if note is not None:
+            note(tx, done)
+        return done
+
+    return await write(unit)
 
 
 async def _becomes(session: Session, row: Brief, flags: tuple[str, ...]) -> NewMessage:

@@ -1,4 +1,4 @@
-"""Messages as threads: ORDEREDSUBJECT and REFERENCES. RFC 5256 §3. Pure.
+"""Messages as threads: ORDEREDSUBJECT, REFERENCES (RFC 5256 §3) and REFS. Pure.
 
 Nothing here recurses and nothing is quadratic, whatever the references say: a thread may be as deep
 as the mailbox is long.
@@ -50,10 +50,7 @@ def by_subject(messages: Sequence[Joined]) -> list[Node]:
 
 def by_references(messages: Sequence[Joined]) -> list[Node]:
     """REFERENCES, by the six steps of RFC 5256 §3. Ties go by the order of `messages`."""
-    forest = _Forest(messages)
-    for at, message in enumerate(messages):  # (1)
-        forest.add(at, message)
-    top = _pruned(forest)  # (2), (3)
+    top = _linked(messages)  # (1), (2), (3)
 
     def sent(node: Node) -> tuple[int, int]:
         at = _first(node)
@@ -66,6 +63,37 @@ def by_references(messages: Sequence[Joined]) -> list[Node]:
     top = _gathered(messages, top)  # (5)
     _sort(top, sent)  # (6)
     return top
+
+
+def by_latest(messages: Sequence[Joined]) -> list[Node]:
+    """REFS of draft-ietf-morg-inthread: steps (1) to (3) and (6) of RFC 5256 §3 without a look at
+    subjects, and the thread whose latest message was sent last comes last."""
+    top = _linked(messages)
+
+    def sent(node: Node) -> tuple[int, int]:
+        at = _first(node)
+        return messages[at].sent, at
+
+    _sort(top, sent)
+    # Ties go by the first message; threads without one come before, as Dovecot has it.
+    top.sort(key=lambda node: (_latest(messages, node), -1 if node.at is None else node.at))
+    return top
+
+
+def _latest(messages: Sequence[Joined], thread: Node) -> int:
+    """When the last message of a thread was sent."""
+    order = [thread]
+    for node in order:  # grows
+        order += node.children
+    return max(messages[node.at].sent for node in order if node.at is not None)
+
+
+def _linked(messages: Sequence[Joined]) -> list[Node]:
+    """Steps (1) to (3): each message below the one that it answers."""
+    forest = _Forest(messages)
+    for at, message in enumerate(messages):
+        forest.add(at, message)
+    return _pruned(forest)
 
 
 def _first(node: Node) -> int:

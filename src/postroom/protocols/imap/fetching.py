@@ -20,7 +20,8 @@ from postroom.formats import headers, mime
 from postroom.formats.bodystructure import body as body_without_extension
 from postroom.formats.layout import UNKNOWN, Layout, What
 from postroom.formats.transfer import IDENTITY
-from postroom.protocols.imap.decoding import ASIDE, Encoded, UnknownEncoding, decoded
+from postroom.mailflow.house import MailHouse
+from postroom.protocols.imap.decoding import ASIDE, Encoded, Memory, UnknownEncoding, decoded
 from postroom.protocols.imap.plans import (
     BLOB_ID,
     FLAGS,
@@ -224,31 +225,14 @@ class Rendering:
             start += len(data)
 
     async def _stream_decoded(self, response: Response, body: Body, part: Encoded) -> None:
-        """Decoded twice if it is large: a literal says first how long it is and whether it holds
-        NUL, and nobody holds the whole."""
         house, memory = self.session.shared.house, self.session.open.decoding
-        held: list[bytes] = []
-        size, nul = 0, False
-        async for piece in decoded(house, part, memory):
-            size += len(piece)
-            nul = nul or b"\0" in piece
-            if size <= SLICE and not body.counts:
-                held.append(piece)
-            else:
-                held.clear()
         if body.counts:
+            size = 0
+            async for piece in decoded(house, part, memory):
+                size += len(piece)
             response.add(b"%b %d" % (body.label, size))
             return
-        response.add(body.label + b" " + literal_header(size, binary=nul))
-        if size <= SLICE:
-            response.add(b"".join(held))
-            return
-        async for piece in decoded(house, part, memory):
-            response.add(piece)
-            size -= len(piece)
-            await response.flush()
-        if size:
-            raise Corrupt(detail=f"decoded twice, a part differs by {size} octets")
+        await write_decoded(house, response, body.label, part, memory)
 
     def _structure(self, tx: Tx, blob: int) -> bytes:
         """BODY: the structure without what only BODYSTRUCTURE tells."""
@@ -312,8 +296,15 @@ def _part(body: Body, row: Row) -> _Part:
         return _Part(body, blob, *place)
     if not wanted.binary:
         return _Part(body, blob, *cut(place, wanted.partial))
+    part = encoded_of(row, wanted, place)
+    return _Part(body, blob, part.start, part.length, part)
+
+
+def encoded_of(row: Row, wanted: FetchBody, place: tuple[int, int]) -> Encoded:
+    """How a section that lies at a place is read without its encoding, which only a part has.
+    Raises Corrupt, UnknownEncoding. RFC 3516 §4.3."""
     encoding = IDENTITY
-    if wanted.path:
+    if wanted.path and wanted.section is Section.ALL:
         told = Layout.unpack(row[LAYOUT]).binary(wanted.path)
         encoding = UNKNOWN if told is None else told[2]
     if encoding == UNKNOWN:
@@ -321,7 +312,7 @@ def _part(body: Body, row: Row) -> _Part:
     span = wanted.partial
     if encoding == IDENTITY:
         place, span = cut(place, span), None
-    return _Part(body, blob, *place, Encoded(blob, *place, encoding, span))
+    return Encoded(row[BLOB_ID], *place, encoding, span)
 
 
 class _Message(NamedTuple):
@@ -407,6 +398,32 @@ class Response:
         self.held.clear()
         self.size = 0
         await self._output.drain()
+
+
+async def write_decoded(
+    house: MailHouse, response: Response, label: bytes, part: Encoded, memory: Memory
+) -> None:
+    """A label and a literal. Decoded twice if it is large: a literal says first how long it is and
+    whether it holds NUL, and nobody holds the whole."""
+    held: list[bytes] = []
+    size, nul = 0, False
+    async for piece in decoded(house, part, memory):
+        size += len(piece)
+        nul = nul or b"\0" in piece
+        if size <= SLICE:
+            held.append(piece)
+        else:
+            held.clear()
+    response.add(label + b" " + literal_header(size, binary=nul))
+    if size <= SLICE:
+        response.add(b"".join(held))
+        return
+    async for piece in decoded(house, part, memory):
+        response.add(piece)
+        size -= len(piece)
+        await response.flush()
+    if size:
+        raise Corrupt(detail=f"decoded twice, a part differs by {size} octets")
 
 
 def chosen_fields(block: bytes, wanted: FetchBody) -> bytes:

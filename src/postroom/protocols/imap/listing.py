@@ -6,7 +6,7 @@ RFC 3501 §6.3.8 and §6.3.9, RFC 5258, RFC 6154, RFC 3348.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from postroom.core.errors import LimitReached
@@ -141,6 +141,15 @@ class Listed:
     attributes: tuple[bytes, ...]
     child_info: tuple[bytes, ...] = ()
     """Which selection options a mailbox below it meets. RFC 5258 §3.5."""
+    chosen: bool = True
+    """It meets them itself; else no STATUS and no METADATA follows. RFC 5819 §3, RFC 9590 §4."""
+
+    @property
+    def closed(self) -> Listed:
+        """As one that cannot be opened. RFC 5819 §2."""
+        if b"\\Noselect" in self.attributes:
+            return self
+        return replace(self, attributes=(*self.attributes, b"\\Noselect"))
 
 
 def list_answers(tree: Tree, names: Sequence[Named], asked: List) -> Iterator[Listed]:
@@ -163,7 +172,7 @@ def list_answers(tree: Tree, names: Sequence[Named], asked: List) -> Iterator[Li
         box = name.mailbox.id
         if box in chosen or box in above_untold:
             attributes = _attributes(tree, name, subscribed=tells)
-            yield Listed(name, attributes, quoted if box in above else ())
+            yield Listed(name, attributes, quoted if box in above else (), box in chosen)
 
 
 def _meets(box: Mailbox, select: frozenset[ListSelect]) -> bool:

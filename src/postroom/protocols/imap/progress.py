@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from postroom.core.clock import Clock
-from postroom.wire.imap import status_line
 
 EVERY: Final = 10.0
 """Seconds between two of them, and before the first. RFC 9585 §4."""
@@ -27,12 +26,12 @@ class Progress:
         self._due = self._clock.monotonic() + EVERY
 
     def due(self, done: int, goal: int) -> bytes:
-        """What is to be told now of `done` things out of `goal`; mostly nothing."""
+        """The code to tell now of `done` things out of `goal`; mostly none, and none of
+        what is done: its tagged reply follows. RFC 9585 §4."""
         now = self._clock.monotonic()
-        if now < self._due:
+        if now < self._due or done >= goal:
             return b""
         self._due = now + EVERY
         # Some clients look for the end of a code by its bracket, wherever it stands.
         tag = b'"%b"' % self._tag if b"]" not in self._tag else b"NIL"
-        code = b"INPROGRESS (%b %d %d)" % (tag, done, goal)
-        return status_line(None, "OK", code, f"{done} of {goal}, please wait")
+        return b"INPROGRESS (%b %d %d)" % (tag, done, goal)

@@ -12,6 +12,7 @@ from postroom.domain.mailboxes.rights import MissingRight
 from postroom.mailflow.binary import CannotConvert
 from postroom.protocols.imap.commands.compress import CompressionActive
 from postroom.protocols.imap.decoding import UnknownEncoding
+from postroom.protocols.imap.filters import UndefinedFilter
 from postroom.protocols.imap.session import UidRequired
 from postroom.protocols.imap.urls import BadUrl
 from postroom.wire.imap import status_line
@@ -49,8 +50,8 @@ CODES: Final[dict[type[MailError], bytes]] = {
 
 def code_of(error: MailError) -> bytes | None:
     """The response code of an error's type, or of the nearest type above it."""
-    if isinstance(error, BadUrl):
-        return error.code  # it names the URL: RFC 4469 §4
+    if isinstance(error, BadUrl | UndefinedFilter):
+        return error.code  # it names the URL, the filter: RFC 4469 §4, RFC 5466 §3.1
     for kind in type(error).__mro__:
         if kind in CODES:
             return CODES[kind]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from postroom.domain.mailboxes import flags as bits
 from postroom.domain.mailboxes import rights
@@ -15,6 +16,28 @@ from postroom.domain.mailboxes.rights import Right
 from postroom.protocols.imap.decoding import Memory
 from postroom.protocols.imap.view import Neighbours, Range, Ranges, View
 from postroom.wire.imap import flags
+
+
+class Updating(Protocol):
+    """The result of a search that its client is told the changes of. RFC 5267 §4.3."""
+
+    @property
+    def size(self) -> int:
+        """How many messages are in it."""
+        ...
+
+    async def gone(self, uids: Sequence[int]) -> None:
+        """These, ascending, are about to leave the view: tell first, while their numbers mean
+        them."""
+        ...
+
+    async def changed(self, uids: Sequence[int], came: frozenset[int]) -> None:
+        """The client has been told of changes of these, ascending, some of which `came`."""
+        ...
+
+
+def _no_uids() -> array.array[int]:
+    return array.array("I")
 
 
 @dataclass(slots=True)
@@ -35,9 +58,19 @@ class Selected:
     ahead: bool = False  # more was told than the view's stamp says: RFC 5465
     path: str = ""  # as it was opened
     fetched: int = 0  # UIDs from here on no NOTIFY has fetched for the client
+    placed: set[int] = field(default_factory=set)  # of these, what it put there itself
+    contexts: dict[bytes, Updating] = field(default_factory=dict)  # by tag: RFC 5267 §4.3
+    stirred: array.array[int] = field(default_factory=_no_uids)  # what they are to hear of
+    came: array.array[int] = field(default_factory=_no_uids)  # of it, what is new
 
     def __post_init__(self) -> None:
         self.fetched = self.mailbox.uidnext
+
+    def stir(self, uids: Iterable[int], came: Iterable[int] = ()) -> None:
+        """The client was told of changes of these, and of some that `came`."""
+        if self.contexts:
+            self.stirred.extend(uids)
+            self.came.extend(came)
 
     def permanent(self) -> tuple[str, ...]:
         """The flags that this client can change for good. RFC 3501 §7.1, RFC 4314 §5.1.1."""

@@ -19,6 +19,7 @@ from postroom.protocols.imap import replies
 from postroom.protocols.imap.commands import anytime, notify, signin
 from postroom.protocols.imap.commands.copy import NoTarget
 from postroom.protocols.imap.compression import Compression, DamagedStream
+from postroom.protocols.imap.languages import I_DEFAULT
 from postroom.protocols.imap.pace import Pace
 from postroom.protocols.imap.session import Session, Shared, State, Verb
 from postroom.protocols.imap.verbs import SELECTED, VERBS
@@ -26,6 +27,7 @@ from postroom.wire.imap import (
     BEFORE_SIGN_IN,
     SIGNED_IN,
     BadCharset,
+    BadFilterCharset,
     BadLine,
     BadSyntax,
     Budget,
@@ -39,7 +41,6 @@ from postroom.wire.imap import (
     LiteralStart,
     NeedLiteral,
     Receiver,
-    continuation,
     status_line,
 )
 
@@ -378,7 +379,8 @@ class ImapConnection:
         try:
             await run
         except BadCharset as error:
-            session.tell(tag, "NO", str(error), b"BADCHARSET (US-ASCII UTF-8)")
+            told: Kind = "BAD" if isinstance(error, BadFilterCharset) else "NO"
+            session.tell(tag, told, str(error), b"BADCHARSET (US-ASCII UTF-8)")
         except BadSyntax as error:
             session.bad += 1
             session.tell(tag, "BAD", str(error))
@@ -407,7 +409,7 @@ class ImapConnection:
         if not need.streamed:
             self._receiver.accept()
             if need.sync:
-                self.write(continuation("go on"))
+                session.go_on("go on")
             return
         if session.appending is None or not await session.appending.literal(need):
             if session.appending is not None:
@@ -417,7 +419,7 @@ class ImapConnection:
             return
         self._receiver.accept()
         if need.sync:
-            self.write(continuation("go on"))
+            session.go_on("go on")
 
     def _refuse_rest(self, command: Command) -> None:
         """The tagged reply was said: what still streams in of the command is dropped."""
@@ -587,9 +589,9 @@ class ImapConnection:
         try:
             facts = await self._connection.start_tls(
                 self._shared.tls(),
-                status_line(tag, "OK", None, "Begin TLS now"),
+                session.status(tag, "OK", "Begin TLS now"),
                 leftover=not self._receiver.empty,
-                refusal=status_line(tag, "BAD", None, "Nothing may follow STARTTLS before TLS"),
+                refusal=session.status(tag, "BAD", "Nothing may follow STARTTLS before TLS"),
             )
         except MailError as error:
             _log.info("TLS failed", session=session.id, error=str(error))
@@ -597,6 +599,7 @@ class ImapConnection:
             return
         session.peer = replace(session.peer, tls=facts)
         session.client = ""  # RFC 3501 §6.2.1: nothing that was said before counts
+        session.language = I_DEFAULT  # it may have been somebody else who chose: RFC 5255 §3.1
         self._receiver.close()
         self._receiver = Receiver(Budget(BUDGET_BEFORE), BEFORE_SIGN_IN)
         self._connection.resume()

@@ -31,6 +31,7 @@ from postroom.mailflow.house import MailHouse
 from postroom.mailflow.settings import QuotaSettings, RetentionSettings
 from postroom.net.connection import Peer
 from postroom.protocols.imap.kept import Kept
+from postroom.protocols.imap.languages import I_DEFAULT, Language
 from postroom.protocols.imap.pace import Pace
 from postroom.protocols.imap.progress import Progress
 from postroom.protocols.imap.selected import Selected
@@ -43,6 +44,7 @@ from postroom.wire.imap import (
     Kind,
     NeedLiteral,
     SequenceSet,
+    continuation,
     flags,
     mailbox_name,
     status_line,
@@ -102,6 +104,7 @@ class Shared:
     views: Views
     tls: Callable[[], ssl.SSLContext] | None
     kept: Kept = field(default_factory=Kept)
+    holder: int = 0  # this worker's number: `server.house.holder_of`
 
     @property
     def clock(self) -> Clock:
@@ -139,6 +142,7 @@ class Session:
         self.appending: Appending | None = None  # an APPEND whose messages stream in
         self.looked: int | None = None  # modseq of the open mailbox when the command began
         self.may_expunge = True  # of the command under way: RFC 3501 §7.4.1
+        self.language: Language = I_DEFAULT  # what people are told is said in it: RFC 5255
         self.bad = 0
         self.signed_in: Callable[[], None] = lambda: None
         self.signed_out: Callable[[], None] = lambda: None
@@ -151,7 +155,22 @@ class Session:
 
     def tell(self, tag: bytes | None, kind: Kind, text: str, code: bytes | None = None) -> None:
         """A status response."""
-        self.output.write(status_line(tag, kind, code, text))
+        self.output.write(self.status(tag, kind, text, code))
+
+    def status(self, tag: bytes | None, kind: Kind, text: str, code: bytes | None = None) -> bytes:
+        """A status response, in the session's language; written by the caller."""
+        catalogue = self.language.catalogue
+        if catalogue is None:
+            return status_line(tag, kind, code, text)
+        return status_line(tag, kind, code, catalogue.say(text), utf8=True)
+
+    def go_on(self, text: str) -> None:
+        """A continuation for people to read, in the session's language."""
+        catalogue = self.language.catalogue
+        if catalogue is None:
+            self.output.write(continuation(text))
+        else:
+            self.output.write(continuation(catalogue.say(text), utf8=True))
 
     async def finish(
         self,
@@ -175,8 +194,8 @@ class Session:
 
     def come_so_far(self, done: int, goal: int) -> None:
         """Of a command that may take long, where an untagged response may stand: RFC 9585."""
-        if told := self.progress.due(done, goal):
-            self.write(told)
+        if code := self.progress.due(done, goal):
+            self.tell(None, "OK", f"{done} of {goal}, please wait", code)
 
     def name(self, path: str) -> bytes:
         """A mailbox name as this client reads it. RFC 3501 §5.1.3, RFC 9051 §5.1."""
@@ -253,16 +272,36 @@ class Session:
         `look`, nothing is read if nothing had happened when the command began.
         """
         selected = self.selected
-        if selected is None or (not look and self.up_to_date):
+        if selected is None:
             return
-        changes = await self._news(selected)
-        if changes is None or (changes.vanished and not expunge):
+        if look or not self.up_to_date:
+            changes = await self._news(selected)
+            if changes is not None and (expunge or not changes.vanished):
+                await self._apply(selected, changes)
+        fetches = self.watch is not None and bool(self.watch.filters.opened.items)
+        if not (fetches and selected.came):  # what NOTIFY fetches of them comes first
+            await self.tell_contexts()
+
+    async def tell_contexts(self) -> None:
+        """What the changes that were told mean for the results that the client follows: behind
+        them, so that it knows the messages. RFC 5267 §4.3.3, RFC 5465 §5.1, §7."""
+        selected = self.selected
+        if selected is None or not selected.stirred or self.state is State.LOGOUT:
             return
-        await self._apply(selected, changes)
+        if not selected.rights & Right.READ:
+            return
+        if len(selected.stirred) > LINES:
+            uids = await asyncio.to_thread(_ascending, selected.stirred)
+        else:
+            uids = _ascending(selected.stirred)
+        came = frozenset(selected.came)
+        for each in tuple(selected.contexts.values()):
+            await each.changed(uids, came)
+        del selected.stirred[:], selected.came[:]  # not before: what fails is done again
 
     async def catch_up_partly(self, *, expunge: bool, flags: bool) -> None:
         """`catch_up` between commands, where a client may have asked for less than everything:
-        the next command tells the rest. RFC 5465 §5, §6.2."""
+        the next command tells the rest. RFC 5465 §5, §6.1.2."""
         selected = self.selected
         changes = await self._news(selected) if selected is not None else None
         if selected is None or changes is None:
@@ -317,6 +356,7 @@ class Session:
         old, highest = selected.view, selected.mailbox.uidnext
         added = [uid for uid, _, _ in changes.flags if uid >= highest]
         gone = [uid for uid in changes.vanished if old.number(uid)]
+        await self._leave_contexts(selected, gone)
         stamp = changes.mailbox.modseq
         known = self.shared.views.get(self.viewed)
         if known is None or known.stamp != stamp:
@@ -338,6 +378,7 @@ class Session:
                 if uid < highest and modseq not in own
             ]
         )
+        selected.stir((uid for uid, _, _ in changes.flags), added)
 
     async def _apply_part(self, selected: Selected, changes: Changes, *, expunge: bool) -> None:
         """Tell what came and, with `expunge`, what went, but no flags. The view keeps its stamp,
@@ -348,10 +389,17 @@ class Session:
         selected.mailbox = changes.mailbox
         if not added and not gone:
             return
+        await self._leave_contexts(selected, gone)
         selected.view = old.changed(added, gone, old.stamp)
         selected.ahead = True
         await self._tell_gone(old, gone)
         await self._tell_added(selected, added)
+        selected.stir(added, added)
+
+    async def _leave_contexts(self, selected: Selected, gone: Sequence[int]) -> None:
+        """Before removals are told: RFC 5267 §4.3.4."""
+        for each in tuple(selected.contexts.values()) if gone else ():
+            await each.gone(gone)
 
     async def _tell_gone(self, old: View, gone: Sequence[int]) -> None:
         """Of a view, the UIDs that are there no more."""
@@ -404,6 +452,8 @@ class Session:
         if stamp != selected.view.stamp:
             view = selected.view.changed((), (), stamp, sets)
             selected.view = self.shared.views.keep(self.viewed, view)
+        for uids in (sets or {}).values():
+            selected.stir(uids)
         selected.own.clear()
 
     # --- flags, from the view --------------------------------------------------------------------
@@ -456,8 +506,8 @@ class Session:
             return b"* %d UIDFETCH (FLAGS %b%b)\r\n" % (uid, shown, more)  # RFC 9586 §3
         if self.condstore:
             return b"* %d FETCH (UID %d FLAGS %b MODSEQ (%d))\r\n" % (number, uid, shown, modseq)
-        if self.rev2:
-            return b"* %d FETCH (UID %d FLAGS %b)\r\n" % (number, uid, shown)  # RFC 9051 §7.5.2
+        if self.rev2 or self.watch is not None:  # RFC 9051 §7.5.2, RFC 5465 §5.1
+            return b"* %d FETCH (UID %d FLAGS %b)\r\n" % (number, uid, shown)
         return b"* %d FETCH (FLAGS %b)\r\n" % (number, shown)
 
     # --- telling unasked -------------------------------------------------------------------------
@@ -488,6 +538,15 @@ class Session:
             # IDLE is a command during which removals may be told: RFC 5465 §4.
             expunge = not asked.delayed or self.idling is not None
             await self.catch_up_partly(expunge=expunge, flags=asked.flags)
+
+    def placed(self, box: int, uids: Iterable[int]) -> None:
+        """What the client itself puts into the open mailbox is not fetched for it, unless it asks.
+        RFC 5465 §5.2."""
+        selected, watch = self.selected, self.watch
+        if selected is None or watch is None or selected.mailbox.id != box:
+            return
+        if watch.filters.opened.items:
+            selected.placed.update(uids)
 
     # --- choosing messages -----------------------------------------------------------------------
 
@@ -537,6 +596,7 @@ class Session:
         self.uidonly = False
         self.client = ""
         self.watch = None
+        self.language = I_DEFAULT
         self.bad = 0
         self.signed_out()
 
@@ -550,6 +610,10 @@ class Session:
         found = await self.shared.house.mail.read(sharing.reach, self.account, path)
         rights.check(found.rights, needs)
         return found
+
+
+def _ascending(uids: Iterable[int]) -> list[int]:
+    return sorted(set(uids))
 
 
 def _forgotten(tx: Tx, account: int, stamp: int) -> bool:

@@ -16,7 +16,15 @@ from postroom.domain.mailboxes.folders import Mailbox
 from postroom.domain.mailboxes.messages import Pick
 from postroom.domain.mailboxes.rights import Right
 from postroom.protocols.imap import authorizing
-from postroom.protocols.imap.fetching import SLICE, chosen_fields, cut, is_of_fields, place_of
+from postroom.protocols.imap.decoding import Encoded, UnknownEncoding
+from postroom.protocols.imap.fetching import (
+    SLICE,
+    chosen_fields,
+    cut,
+    encoded_of,
+    is_of_fields,
+    place_of,
+)
 from postroom.protocols.imap.plans import BLOB_ID, Row
 from postroom.protocols.imap.session import Session
 from postroom.protocols.imap.values import parsed_again
@@ -50,6 +58,8 @@ class Found(NamedTuple):
     start: int
     length: int
     picked: bytes | None = None
+    path: tuple[int, ...] = ()  # of the part that they belong to
+    binary: Encoded | None = None  # how BINARY reads them; None: nobody knows, or picked out
 
 
 class Urls:
@@ -130,7 +140,12 @@ class Urls:
             raise NotFound
         if is_of_fields(wanted):
             return await self._fields(row[BLOB_ID], start, length, wanted)
-        return Found(row[BLOB_ID], *cut((start, length), wanted.partial))
+        try:
+            binary = encoded_of(row, wanted, (start, length))
+        except UnknownEncoding:
+            binary = None
+        place = cut((start, length), wanted.partial)
+        return Found(row[BLOB_ID], *place, path=wanted.path, binary=binary)
 
     async def _fields(self, blob: int, start: int, length: int, wanted: FetchBody) -> Found:
         """Some fields of a header, which do not lie side by side."""
@@ -138,7 +153,7 @@ class Urls:
         block = await house.mail.read_much(house.blobs.read, blob, start, length)
         picked = chosen_fields(block, wanted)
         first, size = cut((0, len(picked)), wanted.partial)
-        return Found(blob, 0, size, picked[first : first + size])
+        return Found(blob, 0, size, picked[first : first + size], wanted.path)
 
     async def _row(self, box: Mailbox, uid: int) -> Row:
         """A row in the shape of `reading.Full`; raises NotFound."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 import structlog
@@ -32,9 +32,28 @@ async def values_of(
     session: Session, what: str, uids: Sequence[int], make: Make[V], otherwise: V
 ) -> list[V]:
     """The values of messages whose UIDs ascend; `otherwise` for what is gone."""
+    found: list[V] = []
+    async for some, by_uid in _blocks(session, what, uids, make):
+        found += [by_uid.get(uid, otherwise) for uid in some]
+    return found
+
+
+async def values_there(
+    session: Session, what: str, uids: Sequence[int], make: Make[V]
+) -> dict[int, V]:
+    """`values_of` by UID, without what is gone."""
+    found: dict[int, V] = {}
+    async for some, by_uid in _blocks(session, what, uids, make):
+        found.update((uid, by_uid[uid]) for uid in some if uid in by_uid)
+    return found
+
+
+async def _blocks(
+    session: Session, what: str, uids: Sequence[int], make: Make[V]
+) -> AsyncIterator[tuple[Sequence[int], Mapping[int, V]]]:
+    """Messages whose UIDs ascend, block by block, with the values of what is there of each."""
     kept, view, box = session.shared.kept, session.open.view, session.open.mailbox.id
     pace = Pace(session.shared.clock)
-    found: list[V] = []
     start = 0
     while start < len(uids):
         block = uids[start] // SUBJECTS
@@ -46,12 +65,10 @@ async def values_of(
             held = await make(box, block * SUBJECTS, top)
             kept.keep_values(name, held)
             await session.output.drain()  # raises if nobody waits for the answer any more
-        by_uid = held.by_uid
-        found += [by_uid.get(uid, otherwise) for uid in uids[start:end]]
+        yield uids[start:end], held.by_uid
         start = end
         if pace.over:
             await pace.rest()
-    return found
 
 
 async def parsed_again(

@@ -10,8 +10,10 @@ from postroom.protocols.imap.commands import (
     anytime,
     append,
     compress,
+    context,
     copy,
     fetch,
+    language,
     mailboxes,
     metadata,
     multisearch,
@@ -41,6 +43,7 @@ VERBS: Final = {
     b"NOOP": Verb(anytime.noop, ALWAYS),
     b"LOGOUT": Verb(anytime.logout, ALWAYS),
     b"ID": Verb(anytime.id_, ALWAYS),  # RFC 2971
+    b"LANGUAGE": Verb(language.language, ALWAYS),  # RFC 5255
     # not authenticated: RFC 3501 §6.2
     b"STARTTLS": Verb(signin.starttls, STRANGER),
     b"AUTHENTICATE": Verb(signin.authenticate, STRANGER),
@@ -78,6 +81,7 @@ VERBS: Final = {
     b"URLFETCH": Verb(urlauth.urlfetch, SIGNED_IN),
     # selected: RFC 3501 §6.4; what each needs in that mailbox: RFC 4314 §4
     b"CHECK": Verb(anytime.noop, SELECTED, needs=NONE),
+    b"CANCELUPDATE": Verb(context.cancelupdate, SELECTED, needs=NONE),  # RFC 5267
     b"CLOSE": Verb(selecting.close, SELECTED, needs=NONE),
     b"UNSELECT": Verb(selecting.unselect, SELECTED, needs=NONE),  # RFC 3691
     b"EXPUNGE": Verb(copy.expunge, SELECTED, needs=Right.READ | Right.EXPUNGE),

@@ -113,6 +113,36 @@ def as_told(rows: Look, opened: int, modseq: int, uidnext: int, total: int) -> L
     return {**rows, opened: known + row[_ROW.size :]}
 
 
+def as_done(before: Look, now: Look, paths: Collection[str]) -> Look:
+    """The look before, with what the client itself has made of these paths, of what lies below
+    them, and of levels above them that came with them. RFC 5465 §5: it knows. The counters are
+    those before, so that what others did meanwhile is told yet."""
+
+    def own(path: str, *, new: bool) -> bool:
+        return any(
+            f"{path}{SEPARATOR}".startswith(f"{each}{SEPARATOR}")
+            or (new and each.startswith(f"{path}{SEPARATOR}"))
+            for each in paths
+        )
+
+    made = dict(before)
+    for box, row in before.items():
+        if box not in now and own(seen(row).path, new=False):
+            del made[box]
+    for box, row in now.items():
+        was = before.get(box)
+        if was == row:
+            continue
+        if was is None:
+            if own(seen(row).path, new=True):
+                made[box] = row
+        elif own(seen(row).path, new=False) or own(seen(was).path, new=False):
+            *counters, _ = _ROW.unpack_from(was)
+            *_, marks = _ROW.unpack_from(row)
+            made[box] = _ROW.pack(*counters, marks) + row[_ROW.size :]
+    return made
+
+
 _NO_EVENTS: Final[frozenset[Happening]] = frozenset()
 
 
@@ -132,7 +162,7 @@ class Group(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """What to tell of the mailbox that is open. RFC 5465 §6.1, §6.2."""
+    """What to tell of the mailbox that is open. RFC 5465 §6.1.1, §6.1.2."""
 
     messages: bool = False
     flags: bool = False
@@ -184,7 +214,7 @@ def _opened(group: EventGroup) -> Opened:
 
 
 def unsupported(asked: Notify) -> bool:
-    """Whether it asks for an event that is not told here: BADEVENT. RFC 5465 §5."""
+    """Whether it asks for an event that is not told here: BADEVENT. RFC 5465 §3.1."""
     known = frozenset(SUPPORTED)
     return any(group.unknown or not group.events <= known for group in asked.groups)
 
@@ -224,6 +254,7 @@ class Told(NamedTuple):
     path: str
     old: str = ""  # what it was called before
     flags: bool = False  # of COUNTED: changes of flags were asked for too
+    modseq: bool = False  # of COUNTED: with its modseq, whether or not CONDSTORE is enabled
 
 
 def changes(before: Look, now: Look, filters: Filters, opened: int = 0) -> list[Told]:
@@ -366,16 +397,18 @@ def _counted(
     flags = Happening.FLAG_CHANGE in events
     if was is not None and was.readable and Happening.MESSAGE_NEW in held:
         same = was.uidnext == new.uidnext and was.total == new.total
+        same = same and was.uidvalidity == new.uidvalidity
         if same and not (flags and (was.modseq != new.modseq or was.unseen != new.unseen)):
             return None
     return Told(Tell.COUNTED, box, new.path, flags=flags)
 
 
 def first(now: Look, filters: Filters, opened: int = 0) -> list[Told]:
-    """How things are: the counters of what is watched. RFC 5465 §3.1."""
+    """How things are: the counters of what is watched, and the modseqs of what is watched for
+    flags. RFC 5465 §3.1."""
     rows = ((box, seen(row)) for box, row in now.items() if box != opened)
     found = [_counted(box, None, new, _NO_EVENTS, filters.of_box(new)) for box, new in rows]
-    return list(filter(None, found))
+    return [told._replace(modseq=told.flags) for told in found if told is not None]
 
 
 def unreadable(now: Look, asked: Sequence[Group]) -> list[Told]:

@@ -24,6 +24,10 @@ _FLAG: Final = re.compile(r'\\?[^(){ %*"\\\]\x00-\x1f\x7f-\U0010ffff]+|\\\*')
 _TAG: Final = re.compile(rb'[^(){ %*"\\+\x00-\x1f\x7f-\xff]+|\*')
 _CODE: Final = re.compile(rb"[A-Za-z0-9][\x20-\x5c\x5e-\x7e]*")  # one line, no "]"
 _UNTOLD: Final = re.compile(r"[^\x20-\x7e]")
+# Beside controls what is not seen or turns the line around, and half a character.
+_UNTOLD_UTF8: Final = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+)
 _TEXT_MOST: Final = 900
 
 
@@ -110,12 +114,15 @@ def parenthesised(parts: Iterable[bytes]) -> bytes:
 # --- lines ---------------------------------------------------------------------------------------
 
 
-def status_line(tag: bytes | None, kind: Kind, code: bytes | None, text: str) -> bytes:
+def status_line(
+    tag: bytes | None, kind: Kind, code: bytes | None, text: str, *, utf8: bool = False
+) -> bytes:
     """`tag OK [code] text`; tag None is untagged.
 
     `text` may hold anything: what is not printable ASCII becomes `?`, a leading `[` a `(`,
-    and it is cut at 900 characters. `code` is ours, without its brackets; raises ValueError
-    if it or the tag could end early.
+    and it is cut at 900 characters. With `utf8` what is printable in any script stays, where
+    the client chose a language that needs it: RFC 5255 §3.5. `code` is ours, without its
+    brackets; raises ValueError if it or the tag could end early.
     """
     if tag is not None and not _TAG.fullmatch(tag):
         raise ValueError("not a tag")
@@ -124,22 +131,22 @@ def status_line(tag: bytes | None, kind: Kind, code: bytes | None, text: str) ->
         if not _CODE.fullmatch(code):
             raise ValueError("not a response code")
         start += b"[" + code + b"] "
-    return start + _told(text, bare=code is None) + b"\r\n"
+    return start + _told(text, bare=code is None, utf8=utf8) + b"\r\n"
 
 
-def _told(text: str, *, bare: bool) -> bytes:
-    told = _UNTOLD.sub("?", text[:_TEXT_MOST]).strip(" ")
+def _told(text: str, *, bare: bool, utf8: bool) -> bytes:
+    told = (_UNTOLD_UTF8 if utf8 else _UNTOLD).sub("?", text[:_TEXT_MOST]).strip(" ")
     if bare and told.startswith("["):
         told = "(" + told[1:]  # else it would be read as a code
-    return told.encode("ascii") or b"-"  # resp-text is never empty: RFC 3501 §9
+    return told.encode("utf-8") or b"-"  # resp-text is never empty: RFC 3501 §9
 
 
-def continuation(text: str = "") -> bytes:
+def continuation(text: str = "", *, utf8: bool = False) -> bytes:
     """`+ text`, before a literal or in IDLE. A SASL challenge is base64 and fits too.
 
-    The text is not cut: challenges may be long.
+    The text is not cut: challenges may be long. `utf8` as of `status_line`.
     """
-    return b"+ " + _UNTOLD.sub("?", text).encode("ascii") + b"\r\n"
+    return b"+ " + (_UNTOLD_UTF8 if utf8 else _UNTOLD).sub("?", text).encode("utf-8") + b"\r\n"
 
 
 def untagged(*parts: bytes) -> bytes:

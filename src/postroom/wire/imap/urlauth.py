@@ -24,7 +24,7 @@ RUMP_LONGEST: Final = LONGEST - TOKEN_LONGEST - len(b":INTERNAL:")
 
 INTERNAL: Final = b"INTERNAL"
 _MARK: Final = b":" + INTERNAL + b":"
-_TOKEN: Final = re.compile(rb"[0-9A-Fa-f]{32,%d}+" % TOKEN_LONGEST)
+_TOKEN: Final = re.compile(rb":INTERNAL:([0-9A-F]{32,%d}+)\Z" % TOKEN_LONGEST, re.IGNORECASE)
 _SAYS: Final = re.compile(rb";URLAUTH=", re.IGNORECASE)
 _END: Final = re.compile(
     rb"(?:;EXPIRE=([0-9TZ:.+-]{1,40}+))?"
@@ -92,11 +92,12 @@ def parse_rump(text: bytes) -> Rump:
 
 
 def parse_authorized(text: bytes) -> Authorized:
-    """A URL with a token of INTERNAL. Raises as `parse_rump`."""
-    signed, mark, token = text[: LONGEST + 1].rpartition(_MARK)
-    if not mark or len(text) > LONGEST or not _TOKEN.fullmatch(token):
+    """A URL with a token of INTERNAL, written in any case: RFC 4467 §9. Raises as `parse_rump`."""
+    found = _TOKEN.search(text) if len(text) <= LONGEST else None
+    if found is None:
         raise BadUrlText("The URL has no token that is known here")
-    return Authorized(parse_rump(signed), signed, token)
+    signed = text[: found.start()]
+    return Authorized(parse_rump(signed), signed, found[1])
 
 
 def with_token(rump: bytes, token: bytes) -> bytes:

@@ -47,6 +47,10 @@ from tests.wire.imap.commands.test_mailboxes import NAME
             b'getmetadata (depth Infinity maxsize 0) "" /private',
             GetMetadata("", ("/private",), maxsize=0, depth=None),
         ),
+        (
+            b'GETMETADATA "INBOX" /private/comment /shared/comment',
+            GetMetadata("INBOX", ("/private/comment", "/shared/comment")),
+        ),
         (b"GETMETADATA (DEPTH 0) x /shared/a", GetMetadata("x", ("/shared/a",))),
         (b"GETMETADATA inbox {9+}\r\n/shared/a", GetMetadata("INBOX", ("/shared/a",))),
         (
@@ -96,7 +100,9 @@ def test_examples_are_read(line: bytes, asked: Arguments) -> None:
         b"GETMETADATA (MAXSIZE 1 MAXSIZE 2) INBOX /shared/a",
         b"GETMETADATA (SHALLOW 1) INBOX /shared/a",
         b"GETMETADATA (DEPTH 1) INBOX (DEPTH 1) /shared/a",
-        b"GETMETADATA INBOX /shared/a /shared/b",
+        b"GETMETADATA INBOX (/shared/a) /shared/b",
+        b"GETMETADATA INBOX /shared/a (/shared/b)",
+        b"GETMETADATA INBOX /shared/a ",
         b"GETMETADATA INBOX (/shared/a  /shared/b)",
         b"GETMETADATA INBOX {3+}\r\n\xff\xff\xff",
         b"GETMETADATA INBOX ~{3+}\r\n/sh",

@@ -13,6 +13,7 @@ from postroom.wire.imap import (
     All,
     And,
     BadCharset,
+    BadFilterCharset,
     BadSyntax,
     BodyContains,
     DateIs,
@@ -20,6 +21,7 @@ from postroom.wire.imap import (
     EmailIdIs,
     HasFlag,
     HeaderContains,
+    InFilter,
     Larger,
     ModSeqFrom,
     Not,
@@ -42,6 +44,7 @@ from postroom.wire.imap import (
     When,
     Younger,
     astring,
+    parse_criteria,
 )
 from postroom.wire.imap.dates import render_date
 from tests.wire.imap.commands.reading import read
@@ -73,6 +76,7 @@ LEAVES: st.SearchStrategy[SearchKey] = st.one_of(
     KEYWORD.map(EmailIdIs),
     KEYWORD.map(ThreadIdIs),
     st.just(SaveDateSupported()),
+    KEYWORD.map(InFilter),
 )
 
 
@@ -116,6 +120,8 @@ def written(key: SearchKey) -> bytes:
             return b"ALL"
         case SaveDateSupported():
             return b"SAVEDATESUPPORTED"
+        case InFilter(name):
+            return b"FILTER " + name.encode()
         case Larger(n):
             return b"LARGER %d" % n
         case Smaller(n):
@@ -141,6 +147,42 @@ def test_trees_round_trip(key: SearchKey) -> None:
     assert read(b"UID SEARCH RETURN () CHARSET UTF-8 " + written(key)) == Search(
         key, frozenset({SearchReturn.ALL})
     )
+    assert parse_criteria(written(key), 50) == key
+
+
+# --- filters: RFC 5466 ---------------------------------------------------------------------------
+
+
+def test_a_filter_is_named_by_an_atom_without_a_slash_in_any_case() -> None:
+    assert read(b"SEARCH FILTER On-the-Road SEEN") == Search(And((InFilter("on-the-road"), SEEN)))
+    for wrong in (b"FILTER", b"FILTER ", b'FILTER "a"', b"FILTER a/b", b"FILTER a*", b"FILTER (a)"):
+        with pytest.raises(BadSyntax):
+            read(b"SEARCH " + wrong)
+
+
+@pytest.mark.parametrize("charset", [b"ISO-8859-1", b"windows-1252"])
+def test_beside_a_filter_strings_are_utf_8(charset: bytes) -> None:
+    with pytest.raises(BadFilterCharset):
+        read(b"SEARCH CHARSET " + charset + b" SUBJECT a FILTER b")
+    with pytest.raises(BadFilterCharset):
+        read(b"SORT (SIZE) " + charset + b" FILTER b")
+    assert read(b"SEARCH CHARSET us-ascii FILTER b") == Search(InFilter("b"))
+
+
+def test_literals_of_a_filter_stand_as_in_a_command() -> None:
+    raw = "SUBJECT {7}\r\nGrüße OR BODY {5+}\r\n{3}\r\n SEEN".encode()
+    holding = Or((BodyContains("{3}\r\n"), SEEN))
+    assert parse_criteria(raw, 1) == And((HeaderContains("Subject", "Grüße"), holding))
+    for wrong in (b"BODY {1}", b"BODY {1}\r\n", b"BODY {1}\r\nab", b"SEEN\r\n", b"BODY {}\r\n",
+                  b"BODY {99999999}\r\na", b"BODY ~{1}\r\na", b"BODY {1}x\r\na", b""):  # fmt: skip
+        with pytest.raises(BadSyntax):
+            parse_criteria(wrong, 1)
+
+
+def test_a_filter_nests_as_deep_as_it_may() -> None:
+    assert parse_criteria(b"((SEEN))", 2) == SEEN
+    with pytest.raises(BadSyntax, match="deeply"):
+        parse_criteria(b"(((SEEN)))", 2)
 
 
 # --- examples ------------------------------------------------------------------------------------

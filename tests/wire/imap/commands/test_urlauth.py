@@ -1,4 +1,4 @@
-"""Commands about authorized URLs: RFC 4467 §9, and round trips."""
+"""Commands about authorized URLs: RFC 4467 §9, RFC 5524 §5, and round trips."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from postroom.wire.imap import (
     Arguments,
+    AskedUrl,
     BadSyntax,
     GenUrlAuth,
     ResetKey,
     UrlFetch,
+    UrlItem,
     astring,
 )
 from postroom.wire.imap.commands.urlauth import URLS
@@ -30,8 +32,12 @@ URL = b"imap://joe@example.com/INBOX/;uid=20/;section=1.2;urlauth=submit+fred"
         (b"RESETKEY INBOX", ResetKey("INBOX")),
         (b"resetkey &2D3eCA- internal XSAMPLE",
          ResetKey("\U0001f608", (b"INTERNAL", b"XSAMPLE"))),
-        (b'URLFETCH "%b"' % URL, UrlFetch((URL,))),
-        (b"URLFETCH a {1}\r\nb " + URL, UrlFetch((b"a", b"b", URL))),
+        (b'URLFETCH "%b"' % URL, UrlFetch((AskedUrl(URL),))),
+        (b"URLFETCH a {1}\r\nb " + URL, UrlFetch(tuple(map(AskedUrl, (b"a", b"b", URL))))),
+        (b'URLFETCH (a) ("b" bodypartstructure BINARY) c (d BODY)',
+         UrlFetch((AskedUrl(b"a"),
+                   AskedUrl(b"b", (UrlItem.BODYPARTSTRUCTURE, UrlItem.BINARY)),
+                   AskedUrl(b"c"), AskedUrl(b"d", (UrlItem.BODY,))))),
     ],
 )  # fmt: skip
 def test_what_a_line_asks_for(line: bytes, asked: Arguments) -> None:
@@ -55,7 +61,13 @@ def test_what_a_line_asks_for(line: bytes, asked: Arguments) -> None:
         b"URLFETCH ",
         b"URLFETCH a  b",
         b"URLFETCH a ",
-        b"URLFETCH (a)",
+        b"URLFETCH ()",
+        b"URLFETCH (a",
+        b"URLFETCH (a )",
+        b"URLFETCH (a b)",
+        b"URLFETCH (a BODY BODY)",
+        b"URLFETCH (a BINARY BODY)",
+        b"URLFETCH (a BODY b BODY)",
         b'URLFETCH "a"b',
     ],
 )
@@ -79,7 +91,7 @@ TEXT = st.binary(min_size=1, max_size=80).filter(lambda each: b"\0" not in each)
 @given(st.lists(TEXT, min_size=1, max_size=URLS))
 def test_urls_are_read_as_the_octets_that_they_are(texts: list[bytes]) -> None:
     said = b" ".join(map(astring, texts))
-    assert read(b"URLFETCH " + said) == UrlFetch(tuple(texts))
+    assert read(b"URLFETCH " + said) == UrlFetch(tuple(map(AskedUrl, texts)))
     pairs = b" ".join(astring(each) + b" INTERNAL" for each in texts)
     asked = GenUrlAuth(tuple((each, b"INTERNAL") for each in texts))
     assert read(b"GENURLAUTH " + pairs) == asked

@@ -10,7 +10,6 @@ from postroom.protocols.imap import capabilities
 from postroom.protocols.imap.session import Session, State
 from postroom.wire.imap import (
     Command,
-    continuation,
     parse_id,
     parse_nothing,
     quoted_or_literal,
@@ -74,4 +73,4 @@ async def idle(session: Session, command: Command) -> None:
     if session.state is State.LOGOUT:
         return
     session.idling = command.tag
-    session.write(continuation("idling"))
+    session.go_on("idling")

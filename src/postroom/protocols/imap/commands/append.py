@@ -381,7 +381,7 @@ class Appending:
                 await self._commit()
                 return
             if self._old is not None:
-                raise BadSyntax("REPLACE takes one message")  # RFC 8508 §5: no MULTIAPPEND
+                raise BadSyntax("REPLACE takes one message")  # RFC 8508 §4.7, §5
             self._said = understood(self._session, said)
             if not said.catenate:
                 return
@@ -407,6 +407,7 @@ class Appending:
         except NotFound:
             raise NoTarget from None
         session.appending = None
+        session.placed(self._box.id, [each.uid for each in stored])
         code = None
         if self._rights & Right.READ:  # RFC 4315 §3: else it has no use for UIDs
             uids = compress([each.uid for each in stored])
@@ -415,7 +416,7 @@ class Appending:
             await session.finish(self._command, "Appended", code)
             return
         if code is not None:
-            session.tell(None, "OK", "Replaced", code)  # before the EXPUNGE: RFC 8508 §3.3
+            session.tell(None, "OK", "Replaced", code)  # before the EXPUNGE: RFC 8508 §4.3
         await session.finish(self._command, "Replaced", highest=True)
 
     def abort(self) -> None:

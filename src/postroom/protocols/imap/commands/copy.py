@@ -9,13 +9,14 @@ from typing import Final
 
 from postroom.core.clock import Instant
 from postroom.core.errors import ConnectionLost, MailError, NotAllowed, NotFound
-from postroom.domain.mailboxes import crossing, flags, messages, reading, rights
+from postroom.domain.mailboxes import crossing, flags, messages, reading, rights, unfinished
 from postroom.domain.mailboxes.change import begin
 from postroom.domain.mailboxes.folders import Mailbox
 from postroom.domain.mailboxes.messages import Copied, FlagChange, Pick, Quota
 from postroom.domain.mailboxes.rights import Right
 from postroom.domain.mailboxes.sharing import Reached
-from postroom.protocols.imap.carrying import carry
+from postroom.domain.mailboxes.unfinished import Copying
+from postroom.protocols.imap.carrying import Note, carry
 from postroom.protocols.imap.selected import changeable
 from postroom.protocols.imap.session import Session, picks
 from postroom.protocols.imap.view import Range
@@ -61,36 +62,47 @@ async def copy(session: Session, command: Command) -> None:
 async def _all_or_none(
     session: Session, target: Reached, ranges: Sequence[Range], lost: asyncio.Event
 ) -> list[Copied]:
-    """Every piece, or none if one fails or the client is `lost` before the last."""
+    """Every piece, or none if one fails or the client is `lost` before the last.
+
+    Pieces are noted where there are several: if this worker is killed, they are taken back.
+    """
     done: list[Copied] = []
+    copying = Copying(session.shared.ids.new(), session.shared.holder, target.mailbox.id)
     try:
-        async for copied in _copies(session, target, ranges, move=False):
+        async for copied in _copies(session, target, ranges, copying):
             done.append(copied)
             if lost.is_set():
                 raise ConnectionLost
     except MailError:
         await _take_back(session, target.mailbox, done)
+        if done:
+            await session.shared.house.mail.write(unfinished.ended, copying)
         raise
     return done
 
 
 async def _copies(
-    session: Session, to: Reached, ranges: Sequence[Range], *, move: bool
+    session: Session, to: Reached, ranges: Sequence[Range], copying: Copying | None
 ) -> AsyncIterator[Copied]:
-    """Place the chosen messages in another mailbox, or move them there: piece by piece."""
+    """Place the chosen messages in another mailbox, or without `copying` move them there: piece by
+    piece."""
     selected, house = session.open, session.shared.house
     box, target = selected.mailbox, to.mailbox
     quota = await session.quota(target.account)
     done, goal = 0, sum(hi - lo + 1 for lo, hi in ranges)
     crosses = target.account != box.account
-    for _, pick in picks(selected.view, ranges, crossing.MOST if crosses else PIECE):
+    pieces = picks(selected.view, ranges, crossing.MOST if crosses else PIECE)
+    for n, (_, pick) in enumerate(pieces, 1):
+        note = _note(copying, last=n == len(pieces)) if copying and len(pieces) > 1 else None
+        move = copying is None
         if crosses:
-            copied = await carry(session, to, pick, quota, move=move)
+            copied = await carry(session, to, pick, quota, note, move=move)
         else:
             write = house.mail.write if pick.few else house.mail.write_much
             now = house.clock.now()
-            copied = await write(_within, box, to, pick, quota, now, session.actor, move=move)
+            copied = await write(_within, box, to, pick, quota, now, session.actor, note, move=move)
         done += len(copied.source)
+        session.placed(target.id, copied.target)
         session.come_so_far(done, goal)
         yield copied
 
@@ -103,6 +115,7 @@ def _within(
     quota: Quota,
     now: Instant,
     actor: int,
+    note: Note | None,
     *,
     move: bool,
 ) -> Copied:
@@ -116,7 +129,16 @@ def _within(
     if done.target and to.rights != rights.ALL:
         none = FlagChange(replace=True, only=~changeable(to.rights))
         messages.set_flags(tx, account, target.id, Pick.of(done.target), none, now, actor)
+    if note is not None:
+        note(tx, done)
     return done
+
+
+def _note(copying: Copying, *, last: bool) -> Note:
+    """What the unit of a piece does for `unfinished`: the last makes all of them count."""
+    if last:
+        return lambda tx, copied: unfinished.ended(tx, copying)
+    return lambda tx, copied: unfinished.placed(tx, copying, copied.target)
 
 
 async def _take_back(session: Session, target: Mailbox, done: list[Copied]) -> None:
@@ -146,7 +168,7 @@ async def move(session: Session, command: Command) -> None:
     if target.mailbox.id == selected.mailbox.id:
         raise NotAllowed("The messages are in that mailbox already")
     ranges = session.ranges(asked.messages, uid=uid)
-    done = [copied async for copied in _copies(session, target, ranges, move=True)]
+    done = [copied async for copied in _copies(session, target, ranges, None)]
     if code := _copyuid(done, target):
         # RFC 6851 §4.3: the code comes in an untagged OK, before the EXPUNGEs.
         session.tell(None, "OK", "Moved", code)

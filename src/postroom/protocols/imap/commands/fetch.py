@@ -116,8 +116,15 @@ async def fetch(session: Session, command: Command) -> None:
 
 
 async def fetch_new(session: Session, items: tuple[FetchItem, ...], first: int, last: int) -> None:
-    """Fetch messages for a client that asked to have new ones fetched, from UID `first` to `last`:
-    always with their UIDs, and none is \\Seen by it. RFC 5465 §5.2.
+    """`fetch_unasked` from UID `first` to `last`. RFC 5465 §5.2."""
+    await fetch_unasked(session, items, session.open.view.by_uid([(first, last)]))
+
+
+async def fetch_unasked(
+    session: Session, items: tuple[FetchItem, ...], ranges: Sequence[Range]
+) -> None:
+    """Fetch messages, by number, for a client that asked to have new ones fetched: always with
+    their UIDs, and none is \\Seen by it. RFC 5465 §5.2, §7.
 
     What cannot be read is not told: the client knows of the message, and may ask for it itself.
     """
@@ -126,7 +133,7 @@ async def fetch_new(session: Session, items: tuple[FetchItem, ...], first: int, 
     if FetchAttribute.MODSEQ in plan.asked:
         session.condstore = True
     rendering = Rendering(session, plan, -1)
-    await _from_store(session, rendering, session.open.view.by_uid([(first, last)]))
+    await _from_store(session, rendering, ranges)
     if rendering.failure is not None:
         _log.warning("new messages not read", session=session.id, error=str(rendering.failure))
 

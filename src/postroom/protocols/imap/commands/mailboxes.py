@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 from postroom.core.clock import Instant
 from postroom.core.errors import Malformed, NotAllowed
 from postroom.core.ids import MAILBOX, external
 from postroom.domain.mailboxes import annotating, folders, messages, reading, sharing
-from postroom.domain.mailboxes.annotating import Noted
+from postroom.domain.mailboxes.annotating import Noted, Wanted
 from postroom.domain.mailboxes.folders import INBOX, SEPARATOR, Mailbox
 from postroom.domain.mailboxes.messages import Pick
 from postroom.domain.mailboxes.rights import Right
 from postroom.domain.mailboxes.sharing import Sight
+from postroom.formats import utf7
 from postroom.protocols.imap import listing
 from postroom.protocols.imap.announcing import announce, announce_gone, announce_written
 from postroom.protocols.imap.commands.acl import myrights_line
-from postroom.protocols.imap.commands.metadata import metadata_line
+from postroom.protocols.imap.commands.metadata import limits, metadata_line
+from postroom.protocols.imap.commands.notify import did
 from postroom.protocols.imap.listing import Listed, Named, Pattern
 from postroom.protocols.imap.pace import Pace
 from postroom.protocols.imap.session import Session
@@ -37,6 +40,7 @@ from postroom.wire.imap import (
     parse_status,
     parse_subscribe,
     parse_unsubscribe,
+    quoted_or_literal,
     untagged,
 )
 
@@ -69,18 +73,22 @@ async def create(session: Session, command: Command) -> None:
             raise
         session.tell(command.tag, "NO", str(error), b"USEATTR")
         return
-    await announce_written(session, asked.mailbox.removesuffix(SEPARATOR))
+    path = asked.mailbox.removesuffix(SEPARATOR)
+    await announce_written(session, path)
+    await did(session, path)
     name = external(MAILBOX, box).encode("ascii")
     await session.finish(command, "Created", b"MAILBOXID (" + name + b")")
 
 
-async def _make(session: Session, path: str, role: str = "") -> int:
+async def _make(session: Session, path: str, role: str = "", *, noted: bool = False) -> int:
     # A separator at the end says that mailboxes will lie below it: RFC 3501 §6.3.3.
     path = path.removesuffix(SEPARATOR)
     house = session.shared.house
     with_ids = _new_ids(session)
     now = house.clock.now()
     try:
+        if noted:
+            return await house.mail.write(_create_noted, session, path, with_ids, now)
         return await house.mail.write(_create, session.account, path, with_ids, now, role)
     except Malformed as error:
         raise BadName(str(error)) from None
@@ -95,6 +103,19 @@ def _create(tx: Tx, account: int, path: str, ids: Sequence[int], now: Instant, r
     return sharing.create(tx, account, path, iter(ids), now, role=role)
 
 
+def _create_noted(tx: Tx, session: Session, path: str, ids: Sequence[int], now: Instant) -> int:
+    """With the annotations of INBOX but its use."""
+    made = _create(tx, session.account, path, ids, now, "")
+    everything = Wanted((annotating.PRIVATE, annotating.SHARED), depth=None)
+    found = annotating.of_mailbox(tx, session.account, INBOX, everything).values
+    values = {name: value for name, value in found.items() if value is not None}
+    values.pop(annotating.SPECIAL_USE, None)
+    if values:
+        of = partial(limits, session)
+        annotating.set_on_mailbox(tx, session.account, path, values, of, now)
+    return made
+
+
 async def delete(session: Session, command: Command) -> None:
     """RFC 3501 §6.3.4. If the mailbox is the one that is open, it closes: RFC 9051 §7.1."""
     asked = parse_delete(command.args)
@@ -104,6 +125,7 @@ async def delete(session: Session, command: Command) -> None:
         session.close_mailbox()
         session.tell(None, "OK", "That mailbox is closed", b"CLOSED")
     announce_gone(session, asked.mailbox)
+    await did(session, asked.mailbox)
     await session.finish(command, "Deleted")
 
 
@@ -121,6 +143,7 @@ async def rename(session: Session, command: Command) -> None:
         except Malformed as error:
             raise BadName(str(error)) from None
         await announce(session, to, asked.mailbox)
+    await did(session, asked.mailbox, asked.to.removesuffix(SEPARATOR))
     await session.finish(command, "Renamed")
 
 
@@ -132,12 +155,13 @@ async def _empty_inbox(session: Session, to: str) -> None:
     """Renaming INBOX moves its messages and leaves it there, with those below it.
 
     The messages that are there now; each piece is one unit, so none is ever in both or in none.
+    What the owner noted on it, and what all share, is copied: RFC 5464 §4.1.
     """
     if sharing.is_beyond(to):
         raise NotAllowed("A mailbox stays with its owner")
     house = session.shared.house
     inbox = await session.find(INBOX)
-    target = await _make(session, to)
+    target = await _make(session, to, noted=True)
     uids = await house.mail.read_much(reading.uids, inbox.id)
     for piece in messages.pieces(uids, UNIT_ROWS):
         await house.mail.write_much(
@@ -167,6 +191,7 @@ async def _subscribe(session: Session, path: str, *, wanted: bool) -> None:
     house = session.shared.house
     now = house.clock.now()
     await house.mail.write(sharing.subscribe, session.account, path, now, wanted=wanted)
+    await did(session, path)
 
 
 # --- listing --------------------------------------------------------------------------------------
@@ -184,14 +209,16 @@ async def list_(session: Session, command: Command) -> None:
     wanted = listing.patterns(asked.reference, asked.patterns)
     sight, names = await _named(session, wanted)
     found = list(listing.list_answers(sight.tree, names, asked))
-    boxes = [each.named.mailbox for each in found]
-    told_of = [box for box in boxes if sight.rights_in(box) & Right.READ]  # RFC 5819 §2
+    chosen = [each.named.mailbox for each in found if each.chosen]
+    told_of = [box for box in chosen if sight.rights_in(box) & Right.READ]  # RFC 5819 §2
     counted = await _counted(session, told_of, asked.status)
     tells = {box.id for box in told_of} if asked.status else set()
+    closed = {box.id for box in chosen} - tells if asked.status else set()
     noted: dict[int, Noted] = {}
 
     def lines(each: Listed) -> bytes:
-        told, named = _list_line(session, b"LIST", each), each.named
+        named = each.named
+        told = _list_line(session, b"LIST", each.closed if named.mailbox.id in closed else each)
         held = sight.rights_in(named.mailbox)
         if ListReturn.MYRIGHTS in asked.returns and held:
             told += myrights_line(session, named.path, held)  # RFC 8440 §3
@@ -214,8 +241,8 @@ async def list_(session: Session, command: Command) -> None:
 async def _noted(
     session: Session, sight: Sight, found: Sequence[Listed], entries: Sequence[str]
 ) -> dict[int, Noted]:
-    """Annotations, of those mailboxes that are there and where they may be read."""
-    boxes = [each.named.mailbox for each in found]
+    """Annotations, of those mailboxes that were asked for, are there, and may be read so."""
+    boxes = [each.named.mailbox for each in found if each.chosen]
     readable = [box for box in boxes if annotating.may_read(sight.rights_in(box))]
     return await session.shared.house.mail.read(
         annotating.of_mailboxes, session.account, readable, entries
@@ -270,9 +297,26 @@ def _list_line(session: Session, kind: bytes, each: Listed) -> bytes:
 async def namespace(session: Session, command: Command) -> None:
     """RFC 2342 §5: the user's own, other users', and the public ones."""
     parse_nothing(command.args)
-    others, public = (f'(("{prefix}" "/"))'.encode("ascii") for prefix in sharing.PREFIXES)
-    session.write(untagged(b"NAMESPACE", b'(("" "/"))', others, public))
+    session.write(namespaces(session))
     await session.finish(command, "Namespaces told")
+
+
+def namespaces(session: Session) -> bytes:
+    """The NAMESPACE response; with what a person calls a prefix, if the language has a word for
+    it. RFC 5255 §3.4."""
+    catalogue = session.language.catalogue
+    names = {} if catalogue is None else catalogue.prefixes
+    told = [b'(("" "/"))']
+    for prefix in sharing.PREFIXES:
+        called = names.get(prefix)
+        more = b"" if called is None else b' "TRANSLATION" (%b)' % _translation(called)
+        told.append(b'(("%b" "/"%b))' % (prefix.encode("ascii"), more))
+    return untagged(b"NAMESPACE", *told)
+
+
+def _translation(name: str) -> bytes:
+    """Modified UTF-7 whatever else is spoken, and quoted. RFC 5255 §3.5."""
+    return quoted_or_literal(utf7.encode(name))
 
 
 # --- status ---------------------------------------------------------------------------------------

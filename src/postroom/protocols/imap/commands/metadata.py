@@ -8,6 +8,7 @@ are told in lower case, as they are kept.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from postroom.core.clock import Instant
@@ -15,6 +16,7 @@ from postroom.domain.mailboxes import annotating, sharing
 from postroom.domain.mailboxes.annotated.settings import MetadataSettings
 from postroom.domain.mailboxes.annotating import Found, Limits, Marks, Noted, Wanted
 from postroom.protocols.imap import watching
+from postroom.protocols.imap.filters import check_filters
 from postroom.protocols.imap.session import Session
 from postroom.store.sql import Tx
 from postroom.wire.imap import (
@@ -59,6 +61,8 @@ async def setmetadata(session: Session, command: Command) -> None:
     """RFC 5464 §4.3. All of it is done, or nothing."""
     asked = parse_setmetadata(command.args)
     values = {annotating.settable(name): value for name, value in asked.values}
+    if asked.mailbox == _SERVER:
+        check_filters(values)
     house = session.shared.house
     change = (session, asked.mailbox, values, house.clock.now())
     if session.watch is None:
@@ -69,16 +73,19 @@ async def setmetadata(session: Session, command: Command) -> None:
     await session.finish(command, "Annotations set")
 
 
-def _set(tx: Tx, session: Session, path: str, values: Noted, now: Instant) -> None:
-    def limits(tx: Tx, account: int) -> Limits:
-        held = session.policy(tx, account).of(MetadataSettings)
-        return Limits(held.entries, held.octets)
+def limits(session: Session, tx: Tx, account: int) -> Limits:
+    """What an account may note, which need not be the session's."""
+    held = session.policy(tx, account).of(MetadataSettings)
+    return Limits(held.entries, held.octets)
 
+
+def _set(tx: Tx, session: Session, path: str, values: Noted, now: Instant) -> None:
     if path == _SERVER:
-        mine = limits(tx, session.account)
+        mine = limits(session, tx, session.account)
         annotating.set_on_server(tx, session.account, values, mine, now)
     else:
-        annotating.set_on_mailbox(tx, session.account, path, values, limits, now)
+        of = partial(limits, session)
+        annotating.set_on_mailbox(tx, session.account, path, values, of, now)
 
 
 def _set_and_mark(

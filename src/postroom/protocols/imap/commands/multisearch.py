@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from postroom.core.errors import LimitReached, NotFound
@@ -14,6 +15,7 @@ from postroom.domain.mailboxes import folders, reading, rights, sharing
 from postroom.domain.mailboxes.flags import registry as read_registry
 from postroom.domain.mailboxes.folders import canonical
 from postroom.domain.mailboxes.rights import Right
+from postroom.protocols.imap.commands import context
 from postroom.protocols.imap.commands.search import (
     by_number,
     enough_for,
@@ -23,6 +25,7 @@ from postroom.protocols.imap.commands.search import (
     save,
     saving,
 )
+from postroom.protocols.imap.filters import expanded
 from postroom.protocols.imap.selected import Selected
 from postroom.protocols.imap.session import Session, State
 from postroom.protocols.imap.sources import Found, readable
@@ -52,10 +55,15 @@ _SAVE: Final = frozenset({SearchReturn.SAVE})
 async def esearch(session: Session, command: Command) -> None:
     """RFC 7377 §2. A mailbox in which nothing is found is not told of."""
     asked = parse_esearch(command.args)
+    returns = _ALL if asked.search.returns is None else asked.search.returns
+    with saving(session, SearchReturn.SAVE in returns):
+        key = await expanded(session, asked.search.key)
+    asked = replace(asked, search=replace(asked.search, key=key))
     _check(session, asked)
     heed_numbers(session, asked.search.key, uid=True)
-    returns = _ALL if asked.search.returns is None else asked.search.returns
-    wanted = Wanted(command.tag, asked.search.key, returns, asked.search.partial)
+    if asked.search.update is not None:
+        context.refuse(session, command.tag, "Only SEARCH and SORT are followed")
+    wanted = Wanted(command.tag, key, returns, asked.search.partial)
     with saving(session, SearchReturn.SAVE in returns):
         opened, others = await _places(session, asked)
         if opened is not None:

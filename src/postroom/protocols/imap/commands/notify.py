@@ -7,6 +7,7 @@ are with how they were at the last look.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import structlog
@@ -14,7 +15,7 @@ import structlog
 from postroom.domain.mailboxes import annotating, sharing
 from postroom.domain.mailboxes.annotated.settings import MetadataSettings
 from postroom.domain.mailboxes.annotating import Marks
-from postroom.domain.mailboxes.folders import SEPARATOR, Tree
+from postroom.domain.mailboxes.folders import SEPARATOR, Tree, canonical
 from postroom.domain.mailboxes.rights import Right
 from postroom.protocols.imap import listing, watching
 from postroom.protocols.imap.commands.fetch import fetch_new
@@ -64,6 +65,7 @@ async def tell_unasked(session: Session) -> None:
     if watch is None or session.state is State.LOGOUT:
         return
     await _fetch_new(session, watch.filters)
+    await session.tell_contexts()  # behind what was fetched: RFC 5465 §5.2
     if not watch.filters.groups:
         return
     looked = await _look(session, watch.filters, len(watch.look))
@@ -76,6 +78,16 @@ async def tell_unasked(session: Session) -> None:
         lines += changed_lines(session, path, names)
     watch.look, watch.owners, watch.marks = looked.look, looked.owners, looked.marks
     await session.write_lines(lines)
+
+
+async def did(session: Session, *paths: str) -> None:
+    """The client itself made, removed, named or subscribed the mailboxes at these paths: it is not
+    told of that. RFC 5465 §5."""
+    watch = session.watch
+    if watch is None or not watch.filters.groups:
+        return
+    looked = await _look(session, watch.filters, len(watch.look))
+    watch.look = watching.as_done(watch.look, looked.look, [canonical(path) for path in paths])
 
 
 def _overflow(session: Session) -> None:
@@ -91,9 +103,13 @@ async def _fetch_new(session: Session, filters: Filters) -> None:
     if selected is None:
         return
     start, selected.fetched = selected.fetched, selected.mailbox.uidnext
+    own, selected.placed = sorted(selected.placed), set()
     items = filters.opened.items
     if items and start < selected.fetched and selected.rights & Right.READ:
-        await fetch_new(session, items, start, selected.fetched - 1)
+        between = [uid for uid in own if start <= uid < selected.fetched]
+        for before, after in pairwise([start - 1, *between, selected.fetched]):
+            if after - before > 1:
+                await fetch_new(session, items, before + 1, after - 1)
 
 
 def _opened(session: Session) -> int:
@@ -182,11 +198,11 @@ def _list_line(session: Session, told: Told, attributes: Sequence[bytes]) -> byt
 
 
 def _status_line(session: Session, told: Told, row: bytes) -> bytes:
-    """RFC 5465 §5.1 to §5.3."""
+    """RFC 5465 §3.1, §5.1 to §5.3."""
     box = watching.seen(row)
     text = b"MESSAGES %d UIDNEXT %d UIDVALIDITY %d" % (box.total, box.uidnext, box.uidvalidity)
     if told.flags:
         text += b" UNSEEN %d" % box.unseen
-    if session.condstore:
+    if session.condstore or told.modseq:
         text += b" HIGHESTMODSEQ %d" % max(1, box.modseq)
     return untagged(b"STATUS", session.name(told.path), b"(" + text + b")")

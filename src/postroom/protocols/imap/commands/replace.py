@@ -14,7 +14,7 @@ from postroom.wire.imap import Command, parse_replace
 
 async def replace(session: Session, command: Command) -> None:
     """What can be refused is refused before the message is sent; the flags of the new message are
-    those that the command names, none of the old one's. RFC 8508 §3."""
+    those that the command names, none of the old one's. RFC 8508 §1, §3.4."""
     uid = command.name.startswith(b"UID ")
     asked = parse_replace(command.args)
     said = understood(session, asked.append.message)

@@ -1,8 +1,8 @@
 """SEARCH and UID SEARCH: narrow by what is cheap to know, read the rest. RFC 3501 §6.4.4.
 
-RETURN: RFC 4731, RFC 9394; MODSEQ: RFC 7162 §3.1.5. Messages are looked at in pieces of bounded
-size: small reads run inline, header blocks and contents are read and decoded in a thread of the
-store.
+RETURN: RFC 4731, RFC 9394; UPDATE: RFC 5267 §4; MODSEQ: RFC 7162 §3.1.5. Messages are looked at in
+pieces of bounded size: small reads run inline, header blocks and contents are read and decoded in
+a thread of the store.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from postroom.domain.mailboxes.messages import Pick
 from postroom.formats.folding import fold
 from postroom.formats.headers import HEADER_MAX
 from postroom.formats.parsed import MAKER_VERSION
+from postroom.protocols.imap.commands import context
+from postroom.protocols.imap.filters import expanded
 from postroom.protocols.imap.kept import SUBJECTS, Subjects
 from postroom.protocols.imap.narrowing import narrowed
 from postroom.protocols.imap.pace import Pace
@@ -31,6 +33,7 @@ from postroom.protocols.imap.searching import (
     Candidate,
     Level,
     Question,
+    common,
     question,
     sift,
 )
@@ -79,15 +82,21 @@ async def search(session: Session, command: Command) -> None:
         raise BadSyntax("All strings are UTF-8")  # RFC 6855 §3
     if wanted.returns is None and session.rev2:
         wanted = replace(wanted, returns=frozenset({SearchReturn.ALL}))  # RFC 9051 §6.4.4
-    heed_numbers(session, wanted.key, uid=uid)
     saves = wanted.returns is not None and SearchReturn.SAVE in wanted.returns
     with saving(session, saves):
-        enough = enough_for(wanted.returns, wanted.partial)
-        hits = await find(session, wanted.key, uid=uid or saves, enough=enough)
+        wanted = replace(wanted, key=await expanded(session, wanted.key))
+    heed_numbers(session, wanted.key, uid=uid)
+    followed = context.begin(session, command.tag, wanted.update, wanted.key, among, uid=uid)
+    by_uid = uid or saves or followed is not None
+    with saving(session, saves):
+        enough = enough_for(wanted.returns, wanted.partial) if followed is None else 0
+        hits = await find(session, wanted.key, uid=by_uid, enough=enough)
     if saves and wanted.returns is not None:
         save(session, hits.numbers, wanted.returns, wanted.partial)
-        if not uid:
-            hits.numbers = await _numbered(session, hits.numbers)
+    if followed is not None:
+        followed.keep(hits.numbers)
+    if by_uid and not uid:
+        hits.numbers = await _numbered(session, hits.numbers)
     if wanted.returns is None:
         await tell(session, b"SEARCH", hits)
     elif wanted.returns != _SAVE or wanted.partial:  # RFC 5182 §2.1: SAVE alone tells nothing
@@ -138,9 +147,11 @@ async def find(
     uid: bool,
     enough: int = 0,
     place: Selected | None = None,
+    within: Sequence[Range] | None = None,
 ) -> Hits:
     """What matches in the mailbox as the client knows it, or in another `place` than the one that
-    is open: everything, or at least the first `enough`."""
+    is open, and there `within` some messages, by number: everything, or at least the first
+    `enough`."""
     selected = place or session.open
     mail = session.shared.house.mail
     # Other sessions may have set keywords that this one has not been told of.
@@ -150,11 +161,19 @@ async def find(
     asked = question(key, about)
     if asked.asks_modseq:
         session.condstore = True  # RFC 7162 §3.1: a CONDSTORE enabling command
-    if asked.subjects and asked.ranges:
+    if within is not None:
+        asked.ranges = common(asked.ranges, within)
+    elif asked.subjects and asked.ranges:
         asked.ranges = await _with_subjects(session, selected, asked.subjects, asked.ranges)
     if asked.levels & {Level.HEADER, Level.CONTENT}:
         asked.ranges = await narrowed(session, selected, key, asked.ranges)
-    return await _hits(session, selected, asked, uid=uid, enough=enough, tells=place is None)
+    tells = place is None and within is None
+    return await _hits(session, selected, asked, uid=uid, enough=enough, tells=tells)
+
+
+async def among(session: Session, key: SearchKey, ranges: Sequence[Range]) -> list[int]:
+    """The UIDs of what matches among some messages of the open mailbox, by number."""
+    return (await find(session, key, uid=True, within=ranges)).numbers
 
 
 # --- the saved result ---------------------------------------------------------------------------

@@ -70,8 +70,10 @@ async def _open(session: Session, command: Command, *, read_only: bool) -> None:
     except MailError:
         session.close_mailbox()  # NO means that nothing is open
         raise
-    word, mode = ("Examined", b"READ-ONLY") if read_only else ("Selected", b"READ-WRITE")
-    session.tell(command.tag, "OK", f"{word} {asked.mailbox}", mode)
+    if read_only:
+        session.tell(command.tag, "OK", f"Examined {asked.mailbox}", b"READ-ONLY")
+    else:
+        session.tell(command.tag, "OK", f"Selected {asked.mailbox}", b"READ-WRITE")
 
 
 # Without any of these a mailbox opens for reading only. RFC 4314 §5.2.

@@ -1,4 +1,4 @@
-"""SORT and UID SORT. RFC 5256 §3; RETURN: RFC 5267 §3, RFC 9394; MODSEQ: RFC 7162 §3.1.6.
+"""SORT and UID SORT. RFC 5256 §3; RETURN: RFC 5267, RFC 9394; MODSEQ: RFC 7162 §3.1.6.
 DISPLAYFROM and DISPLAYTO: RFC 5957.
 
 Sorting is stable from the last criterion to the first, and what is sorted comes in the order of
@@ -7,9 +7,12 @@ the mailbox: so equal messages stay in it, whatever is reversed.
 
 from __future__ import annotations
 
+import asyncio
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
+from operator import lt
 from typing import Final
 
 from postroom.domain.mailboxes import reading
@@ -17,8 +20,10 @@ from postroom.domain.mailboxes.reading import Brief
 from postroom.formats.display import Addresses, display
 from postroom.formats.folding import fold
 from postroom.formats.parsed import MAKER_VERSION, Parsed
+from postroom.protocols.imap.commands import context
 from postroom.protocols.imap.commands.search import (
     Hits,
+    among,
     esearch,
     find,
     heed_numbers,
@@ -26,10 +31,11 @@ from postroom.protocols.imap.commands.search import (
     saving,
     tell,
 )
+from postroom.protocols.imap.filters import expanded
 from postroom.protocols.imap.kept import SUBJECTS, Block
 from postroom.protocols.imap.pace import Pace
 from postroom.protocols.imap.session import Session
-from postroom.protocols.imap.values import parsed_again, values_of
+from postroom.protocols.imap.values import Make, parsed_again, values_of, values_there
 from postroom.wire.imap import (
     Command,
     SearchReturn,
@@ -52,11 +58,23 @@ async def sort(session: Session, command: Command) -> None:
     """RFC 5256 §3."""
     uid = command.name == b"UID SORT"
     asked = parse_sort(command.args)
-    heed_numbers(session, asked.key, uid=uid)
     saves = asked.returns is not None and SearchReturn.SAVE in asked.returns
     with saving(session, saves):
+        asked = replace(asked, key=await expanded(session, asked.key))
+    heed_numbers(session, asked.key, uid=uid)
+    criteria = _decisive(asked.criteria)
+    followed = context.begin(
+        session,
+        command.tag,
+        asked.update,
+        asked.key,
+        among,
+        uid=uid,
+        ordering=Order(session, criteria),
+    )
+    with saving(session, saves):
         hits = await find(session, asked.key, uid=True)
-        order = await _ordered(session, asked.criteria, hits.numbers)
+        order = await _ordered(session, criteria, hits.numbers)
     view = session.open.view
     uids, modseqs = hits.numbers, hits.modseqs
     ordered = Hits(
@@ -65,6 +83,8 @@ async def sort(session: Session, command: Command) -> None:
     )
     if saves and asked.returns is not None:
         save(session, [uids[at] for at in order], asked.returns, asked.partial)
+    if followed is not None:
+        followed.keep(uids, (uids[at] for at in order))
     if asked.returns is None:
         await tell(session, b"SORT", ordered)
     elif asked.returns != {SearchReturn.SAVE} or asked.partial:  # RFC 5182 §2.1
@@ -76,6 +96,12 @@ async def sort(session: Session, command: Command) -> None:
 # --- the order -----------------------------------------------------------------------------------
 
 
+def _decisive(criteria: Sequence[SortCriterion]) -> list[SortCriterion]:
+    """Those that decide: a key that was looked at before decides nothing any more."""
+    first = {each.key: each for each in reversed(criteria)}
+    return [first[key] for key in dict.fromkeys(each.key for each in criteria)]
+
+
 async def _ordered(
     session: Session, criteria: Sequence[SortCriterion], uids: Sequence[int]
 ) -> list[int]:
@@ -83,10 +109,7 @@ async def _ordered(
     order = list(range(len(uids)))
     if not uids:
         return order
-    # A key that was looked at before decides nothing any more.
-    first = {each.key: each for each in reversed(criteria)}
-    wanted = [first[key] for key in dict.fromkeys(each.key for each in criteria)]
-    for each in reversed(wanted):
+    for each in reversed(criteria):
         keys = await _keys(session, each.key, uids)
         order = await _pass(session, order, keys, reverse=each.reverse)
     return order
@@ -117,20 +140,35 @@ async def _pass(
 async def _keys(
     session: Session, key: SortKey, uids: Sequence[int]
 ) -> Sequence[int] | Sequence[str]:
-    numbers = key in _NUMBERS
+    if key in _NUMBERS:
+        return await values_of(session, key.value, uids, _numbers(session, key), 0)
+    return await values_of(session, key.value, uids, _texts(session, key), "")
 
+
+async def _keys_there(
+    session: Session, key: SortKey, uids: Sequence[int]
+) -> Mapping[int, int | str]:
+    """`_keys` by UID, without what is gone."""
+    if key in _NUMBERS:
+        return await values_there(session, key.value, uids, _numbers(session, key))
+    return await values_there(session, key.value, uids, _texts(session, key))
+
+
+def _texts(session: Session, key: SortKey) -> Make[str]:
     async def texts_of(box: int, first: int, last: int) -> Block[str]:
         rows, top = await _rows(session, key, box, first, last)
         made = {uid: fold(str(value)) for uid, value in rows}
         return Block(made, top, 2 * sum(map(len, made.values())))
 
+    return texts_of
+
+
+def _numbers(session: Session, key: SortKey) -> Make[int]:
     async def numbers_of(box: int, first: int, last: int) -> Block[int]:
         rows, top = await _rows(session, key, box, first, last)
         return Block({uid: int(value) for uid, value in rows}, top, 0)
 
-    if numbers:
-        return await values_of(session, key.value, uids, numbers_of, 0)
-    return await values_of(session, key.value, uids, texts_of, "")
+    return numbers_of
 
 
 async def _rows(
@@ -190,3 +228,100 @@ def _key_of(key: SortKey, placed: Brief, parsed: Parsed) -> int | str:
             return display(parsed.envelope, _DISPLAY[key])
         case _:
             raise AssertionError(f"{key} is no key of a parse")
+
+
+# --- a place in the order ------------------------------------------------------------------------
+
+FEW: Final = 32
+"""Times as many in the order as come into it: then neighbours are looked up one by one, else all
+of them at once."""
+
+WINDOW: Final = 16
+"""Neighbours that are looked up together where one is gone."""
+
+
+class Order:
+    """The order of a SORT, to find places in it."""
+
+    def __init__(self, session: Session, criteria: Sequence[SortCriterion]) -> None:
+        """`criteria` name each key once."""
+        self._session = session
+        self._criteria = criteria
+
+    async def places(self, order: Sequence[int], uids: Sequence[int]) -> list[tuple[int, int]]:
+        """Where messages, whose UIDs ascend, belong in a list that is in order: (place, UID), both
+        in order. What is gone is left out."""
+        known = _Known(self._session, self._criteria)
+        await known.look_up(uids)
+        in_turn = [uids[at] for at in await _ordered(self._session, self._criteria, uids)]
+        many = len(in_turn) * FEW > len(order)
+        if many:
+            await known.look_up(await asyncio.to_thread(sorted, order))
+        pace, found, place = Pace(self._session.shared.clock), list[tuple[int, int]](), 0
+        for uid in in_turn:
+            if uid not in known.gone:
+                place = await _place(order, place, uid, known, near=many)
+                found.append((place, uid))
+            if pace.over:
+                await pace.rest()
+        return found
+
+
+class _Known:
+    """What has been looked up of messages; no object for each, since there may be many."""
+
+    def __init__(self, session: Session, criteria: Sequence[SortCriterion]) -> None:
+        self._session = session
+        self._criteria = criteria
+        self._columns: list[dict[int, int | str]] = [{} for _ in criteria]
+        self.gone: set[int] = set()
+
+    async def look_up(self, uids: Sequence[int]) -> None:
+        """Of messages whose UIDs ascend."""
+        for each, column in zip(self._criteria, self._columns, strict=True):
+            column.update(await _keys_there(self._session, each.key, uids))
+        self.gone.update(*(set(uids).difference(column) for column in self._columns))
+
+    def __contains__(self, uid: int) -> bool:
+        return uid in self._columns[0] or uid in self.gone
+
+    def precedes(self, one: int, other: int) -> bool:
+        """Of two that are there; what is equal stays in the order of the mailbox."""
+        for each, column in zip(self._criteria, self._columns, strict=True):
+            mine, theirs = column[one], column[other]
+            if mine != theirs:
+                return bool(lt(mine, theirs)) != each.reverse
+        return one < other
+
+
+async def _place(order: Sequence[int], lo: int, uid: int, known: _Known, *, near: bool) -> int:
+    """Where one belongs, not before `lo`, and perhaps `near` it. What is gone by now, of which the
+    client is yet to be told, is no guide: the next that is there is."""
+    hi, step = len(order), 1
+    while near and lo + step < hi:
+        at = await _next_there(order, lo + step - 1, hi, known)
+        if at == hi or not known.precedes(order[at], uid):
+            hi = lo + step
+        else:
+            lo, step = at + 1, 2 * step
+    while lo < hi:
+        middle = (lo + hi) // 2
+        at = await _next_there(order, middle, hi, known)
+        if at < hi and known.precedes(order[at], uid):
+            lo = at + 1
+        else:
+            hi = middle
+    return lo
+
+
+async def _next_there(order: Sequence[int], at: int, hi: int, known: _Known) -> int:
+    """From a place on, that of the first message which is there; `hi` if none is."""
+    step = 1
+    while at < hi:
+        if order[at] not in known:
+            await known.look_up(sorted(order[at : min(hi, at + step)]))
+            step = WINDOW
+        if order[at] not in known.gone:
+            return at
+        at += 1
+    return hi

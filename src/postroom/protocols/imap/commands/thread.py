@@ -25,10 +25,12 @@ from postroom.protocols.imap.commands.search import find, heed_numbers
 from postroom.protocols.imap.conversations import (
     Joined,
     Node,
+    by_latest,
     by_references,
     by_subject,
     rendered,
 )
+from postroom.protocols.imap.filters import expanded
 from postroom.protocols.imap.kept import Block
 from postroom.protocols.imap.session import Session
 from postroom.protocols.imap.values import Make, parsed_again, values_of
@@ -48,6 +50,7 @@ PIECE: Final = 128
 _ALGORITHMS: Final[dict[str, Callable[[Sequence[Joined]], list[Node]]]] = {
     "ORDEREDSUBJECT": by_subject,
     "REFERENCES": by_references,
+    "REFS": by_latest,
 }
 _NOTHING: Final = Joined(b"", (), "", False, 0)
 _log: Final = structlog.get_logger("postroom.imap")
@@ -57,11 +60,12 @@ async def thread(session: Session, command: Command) -> None:
     """RFC 5256 §3. What another session removed meanwhile has no part in it."""
     uid = command.name == b"UID THREAD"
     asked = parse_thread(command.args)
-    heed_numbers(session, asked.key, uid=uid)
+    key = await expanded(session, asked.key)
+    heed_numbers(session, key, uid=uid)
     algorithm = _ALGORITHMS.get(asked.algorithm)
     if algorithm is None:
         raise BadSyntax("This way of threading is not known here")
-    uids = (await find(session, asked.key, uid=True)).numbers
+    uids = (await find(session, key, uid=True)).numbers
     if len(uids) > MOST:
         raise LimitReached("These are too many messages to thread at once")
     messages = await values_of(session, "THREAD", uids, _maker(session), _NOTHING)

@@ -1,4 +1,4 @@
-"""GENURLAUTH, RESETKEY, URLFETCH. RFC 4467 §7.
+"""GENURLAUTH, RESETKEY, URLFETCH. RFC 4467 §7; decoded, or its structure: RFC 5524.
 
 Who has such a URL may read what it names, as long as who authorized it may. URLFETCH answers NIL
 whatever is wrong with a URL, and streams what is large.
@@ -7,6 +7,7 @@ whatever is wrong with a URL, and streams what is large.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -17,18 +18,24 @@ from postroom.domain.mailboxes import rights, sharing, urlkeys
 from postroom.domain.mailboxes.folders import Mailbox
 from postroom.domain.mailboxes.rights import Right
 from postroom.domain.mailboxes.urlkeys import UrlKey
+from postroom.formats import mime, transfer
 from postroom.formats.address import parse_mailbox
+from postroom.formats.bodystructure import bodystructure
 from postroom.protocols.imap import authorizing
-from postroom.protocols.imap.fetching import SLICE, Response
+from postroom.protocols.imap.decoding import Memory
+from postroom.protocols.imap.fetching import SLICE, Response, write_decoded
 from postroom.protocols.imap.pace import Pace
 from postroom.protocols.imap.session import Session
 from postroom.protocols.imap.urls import BadUrl, Found, Urls
+from postroom.store.blobs import Blobs
 from postroom.store.sql import Tx
 from postroom.wire.imap import (
     INTERNAL,
+    AskedUrl,
     BadSyntax,
     Command,
     Rump,
+    UrlItem,
     astring,
     literal_header,
     parse_genurlauth,
@@ -173,16 +180,16 @@ def _replace(tx: Tx, account: int, path: str, key: UrlKey) -> None:
 async def urlfetch(session: Session, command: Command) -> None:
     """One response for each URL, in the order that they were asked for."""
     urls, pace = Urls(session), Pace(session.shared.clock)
-    for text in parse_urlfetch(command.args).urls:
+    for asked in parse_urlfetch(command.args).urls:
         try:
-            found = await urls.find_authorized(text)
+            found = await urls.find_authorized(asked.url)
         except BadUrl:
-            _tell_nothing(session, text)
+            _tell_nothing(session, asked.url)
         except Corrupt as error:
             _log.error("content of a URL not readable", session=session.id, reason=error.detail)
-            _tell_nothing(session, text)
+            _tell_nothing(session, asked.url)
         else:
-            await _stream(session, urls, text, found)
+            await _tell(session, urls, asked, found)
         await session.output.drain()
         if pace.over:
             await pace.rest()
@@ -193,16 +200,16 @@ def _tell_nothing(session: Session, text: bytes) -> None:
     session.write(untagged(b"URLFETCH", astring(text), b"NIL"))
 
 
-async def _stream(session: Session, urls: Urls, text: bytes, found: Found) -> None:
-    """A literal, a slice at a time; NIL if its first octets cannot be read. Later nothing could
-    stand in the place of the rest: the connection ends."""
+async def _tell(session: Session, urls: Urls, asked: AskedUrl, found: Found) -> None:
+    """What is asked of a URL; NIL if its first octets cannot be read. Later nothing could stand in
+    the place of the rest: the connection ends."""
     response = Response(session.output)
-    response.add(b"* URLFETCH " + astring(text) + b" " + literal_header(found.length))
+    response.add(b"* URLFETCH " + astring(asked.url))
     try:
-        async for octets in urls.read(text, found):
-            if response.size > SLICE:
-                await response.flush()
-            response.add(octets)
+        if not asked.items:
+            await _body(urls, asked, found, response, b"")
+        for item in asked.items:
+            await _item(session, urls, asked, found, response, item)
     except ConnectionLost:
         raise
     except (BadUrl, MailError) as error:
@@ -210,7 +217,59 @@ async def _stream(session: Session, urls: Urls, text: bytes, found: Found) -> No
         if response.begun:
             session.output.abort()
             raise ConnectionLost(detail="a literal could not be finished") from error
-        _tell_nothing(session, text)
+        _tell_nothing(session, asked.url)
         return
     response.add(b"\r\n")
     await response.flush()
+
+
+async def _item(
+    session: Session,
+    urls: Urls,
+    asked: AskedUrl,
+    found: Found,
+    response: Response,
+    item: UrlItem,
+) -> None:
+    """`(ITEM value)`. RFC 5524 §3.2."""
+    house = session.shared.house
+    label = b" (" + item.encode("ascii")
+    if item is UrlItem.BODYPARTSTRUCTURE:
+        decodes = UrlItem.BINARY in asked.items
+        told = await house.mail.read_much(_structure, house.blobs, found, decodes)
+        response.add(label + b" " + told)
+    elif item is UrlItem.BODY:
+        await _body(urls, asked, found, response, label)
+    elif found.picked is not None:
+        head = literal_header(found.length, binary=b"\0" in found.picked)
+        response.add(label + b" " + head + found.picked)
+    elif found.binary is None:
+        response.add(label + b" NIL")  # no encoding that is known
+    else:
+        await write_decoded(house, response, label, found.binary, Memory())
+    response.add(b")")
+
+
+async def _body(
+    urls: Urls, asked: AskedUrl, found: Found, response: Response, label: bytes
+) -> None:
+    """A literal, a slice at a time."""
+    response.add(label + b" " + literal_header(found.length))
+    async for octets in urls.read(asked.url, found):
+        if response.size > SLICE:
+            await response.flush()
+        response.add(octets)
+
+
+def _structure(tx: Tx, blobs: Blobs, found: Found, decodes: bool) -> bytes:
+    """The structure of the part that a URL is about, as it is told: decoded, it has no encoding,
+    and another size. RFC 5524 §3.2. Raises Corrupt."""
+    raw = blobs.read(tx, found.blob)
+    part = mime.scan(raw).at(found.path)
+    if part is None:
+        raise Corrupt(detail="the layout knows a part that is not there")
+    if decodes and found.binary is not None and found.binary.is_coded:
+        content = transfer.decode(raw[part.body : part.end], found.binary.encoding)
+        end, lines = part.body + len(content), content.count(b"\n")
+        part = replace(part, encoding=b"binary", end=end, lines=lines)
+    return bodystructure(part, raw)

@@ -19,6 +19,7 @@ from postroom.wire.imap.commands.acl import (
 )
 from postroom.wire.imap.commands.append import Append, parse_append
 from postroom.wire.imap.commands.fetch import Fetch, parse_fetch, parse_uid_fetch
+from postroom.wire.imap.commands.language import ChooseLanguage, parse_language
 from postroom.wire.imap.commands.mailboxes import (
     Create,
     Delete,
@@ -63,9 +64,11 @@ from postroom.wire.imap.commands.multisearch import MultiSearch, parse_esearch
 from postroom.wire.imap.commands.notify import Notify, parse_notify
 from postroom.wire.imap.commands.replace import Replace, parse_replace
 from postroom.wire.imap.commands.search import (
+    CancelUpdate,
     Search,
     Sort,
     Thread,
+    parse_cancelupdate,
     parse_search,
     parse_sort,
     parse_thread,
@@ -97,9 +100,9 @@ from postroom.wire.imap.cursor import Cursor
 Arguments: TypeAlias = (
     Append | Authenticate | Compress | Copy | Create | Delete | Enable | Fetch | GetQuota
     | GetQuotaRoot | Id | List | Login | Lsub | Nothing | OneIdentifier | OneMailbox | Rename
-    | Replace | Search | MultiSearch | Notify
+    | Replace | Search | MultiSearch | Notify | ChooseLanguage
     | Select | SetAcl | SetQuota | Sort | Status | Store | Subscribe | Thread | UidExpunge
-    | Unsubscribe | GetMetadata | SetMetadata | GenUrlAuth | ResetKey | UrlFetch
+    | Unsubscribe | CancelUpdate | GetMetadata | SetMetadata | GenUrlAuth | ResetKey | UrlFetch
 )  # fmt: skip
 
 GRAMMAR: Final[Mapping[bytes, Callable[[Cursor], Arguments]]] = {
@@ -108,6 +111,7 @@ GRAMMAR: Final[Mapping[bytes, Callable[[Cursor], Arguments]]] = {
     b"NOOP": parse_nothing,
     b"LOGOUT": parse_nothing,
     b"ID": parse_id,  # RFC 2971
+    b"LANGUAGE": parse_language,  # RFC 5255
     # not authenticated: §6.2
     b"STARTTLS": parse_nothing,
     b"AUTHENTICATE": parse_authenticate,
@@ -146,6 +150,7 @@ GRAMMAR: Final[Mapping[bytes, Callable[[Cursor], Arguments]]] = {
     b"URLFETCH": parse_urlfetch,
     # selected: §6.4
     b"CHECK": parse_nothing,  # RFC 3501 §6.4.1
+    b"CANCELUPDATE": parse_cancelupdate,  # RFC 5267
     b"CLOSE": parse_nothing,
     b"UNSELECT": parse_nothing,
     b"EXPUNGE": parse_nothing,

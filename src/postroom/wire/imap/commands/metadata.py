@@ -41,7 +41,8 @@ class SetMetadata:
 def parse_getmetadata(args: Cursor) -> GetMetadata:
     """The options stand before the mailbox. RFC 5464 §4.2, §5.
 
-    COMPAT: or after it, as in the text of RFC 5464 before its errata, which clients followed.
+    COMPAT: or after it, and entries without parentheses, as in the examples of RFC 5464 §4.2.1
+    and §4.4.1, which clients followed.
     """
     args.sp()
     options: _Options | None = None
@@ -53,7 +54,10 @@ def parse_getmetadata(args: Cursor) -> GetMetadata:
     if options is None and args.look(_LATE_OPTION) is not None:
         options = _options(args)
         args.sp()
+    listed = args.peek() == b"("
     entries = parse_entries(args)
+    while not listed and args.accept(b" "):
+        entries = tuple(_few([*entries, _entry(args)]))
     args.end()
     options = options or _Options()
     return GetMetadata(mailbox, entries, options.maxsize, options.depth)

@@ -121,6 +121,6 @@ def _check(
         if not events <= _ARRIVAL | _CHANGE:  # RFC 5465 §6.1
             raise BadSyntax("Of the open mailbox only its messages are told")
     elif items:
-        raise BadSyntax("Only of the open mailbox messages are fetched")  # RFC 5465 §5.2
+        raise BadSyntax("Only of the open mailbox messages are fetched")  # RFC 5465 §8
     if not events and not unknown:
         raise BadSyntax("There is no event")

@@ -2,7 +2,8 @@
 
 RFC 9051 §6.4.4; RFC 3501 §6.4.4 for NEW, OLD, RECENT; ESEARCH: RFC 4731; SEARCHRES: RFC 5182;
 PARTIAL: RFC 9394; WITHIN: RFC 5032; CONDSTORE: RFC 7162 §3.1.5; OBJECTID: RFC 8474 §5.3;
-SAVEDATE: RFC 8514 §4.3; SORT and THREAD: RFC 5256, RFC 5957.
+SAVEDATE: RFC 8514 §4.3; FILTER: RFC 5466 §3.1; SORT and THREAD: RFC 5256, RFC 5957; UPDATE,
+CONTEXT: RFC 5267 §4, RFC 5465 §7.
 
 The tree is read with a stack of its own, never by recursion: parentheses, NOT and OR nest to
 the cursor's depth. A chain of ORs, which clients write for a choice of many, is one Or with
@@ -11,14 +12,16 @@ many keys and does not count as depth.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 from enum import Enum, StrEnum
 from typing import Final, TypeAlias
 
+from postroom.wire.imap.commands.fetch import FetchItem, parse_fetch_items
 from postroom.wire.imap.commands.partial import Partial, parse_partial
-from postroom.wire.imap.cursor import BadSyntax, Cursor, unexpected
+from postroom.wire.imap.cursor import BadSyntax, Cursor, Piece, unexpected
 from postroom.wire.imap.sequence import SequenceSet
 
 # --- the tree ----------------------------------------------------------------------------------
@@ -151,10 +154,18 @@ class SaveDateSupported:
     """True of every message of a mailbox that keeps save dates. RFC 8514 §4.3."""
 
 
+@dataclass(frozen=True, slots=True)
+class InFilter:
+    """What the filter of this name, in lower case, says: it is put here before anything is looked
+    for. RFC 5466 §3.1."""
+
+    name: str
+
+
 SearchKey: TypeAlias = (
     All | And | Or | Not | HasFlag | HeaderContains | BodyContains | TextContains | Larger | Smaller
     | DateIs | Older | Younger | SequenceIn | UidIn | ModSeqFrom | EmailIdIs | ThreadIdIs
-    | SaveDateSupported
+    | SaveDateSupported | InFilter
 )  # fmt: skip
 
 
@@ -165,6 +176,12 @@ class BadCharset(BadSyntax):
     """NO [BADCHARSET (…)]: the charset is not one of CHARSETS. RFC 9051 §7.1."""
 
     sentence = "This charset is not known here"
+
+
+class BadFilterCharset(BadCharset):
+    """BAD [BADCHARSET (…)]: what is said beside a filter is UTF-8. RFC 5466 §3.1."""
+
+    sentence = "Strings beside a filter are UTF-8"
 
 
 class SearchReturn(StrEnum):
@@ -178,14 +195,24 @@ class SearchReturn(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Update:
+    """How to go on telling what comes into a result and what leaves it. RFC 5267 §4.3."""
+
+    items: tuple[FetchItem, ...] = ()
+    """To fetch of a new message that comes into it. RFC 5465 §7."""
+
+
+@dataclass(frozen=True, slots=True)
 class Search:
-    """`returns` None: the old SEARCH response; RETURN () is {ALL}. PARTIAL stands beside it."""
+    """`returns` None: the old SEARCH response; RETURN () is {ALL}. PARTIAL and UPDATE stand beside
+    it; CONTEXT, which is a hint and no more, is read and left aside."""
 
     key: SearchKey
     returns: frozenset[SearchReturn] | None = None
     partial: Partial | None = None
     charset_given: bool = field(default=False, compare=False)
     """CHARSET was named; it says how strings were read, and is no part of what they mean."""
+    update: Update | None = None
 
 
 class SortKey(StrEnum):
@@ -214,6 +241,14 @@ class Sort:
     key: SearchKey
     returns: frozenset[SearchReturn] | None = None
     partial: Partial | None = None
+    update: Update | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelUpdate:
+    """The tags of the commands whose results are followed no longer. RFC 5267 §4.3.5."""
+
+    tags: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,28 +266,63 @@ CHARSETS: Final = {
 }
 """Charset names of the wire and their codecs. UTF-8 is what every client should say."""
 
+_ANNOUNCED: Final = re.compile(rb"\{([0-9]{1,7})\+?\}\Z")
+
 
 def parse_search(args: Cursor) -> Search:
     """RFC 9051 §6.4.4; without CHARSET strings are UTF-8."""
-    returns, partial = _returns(args)
+    returns, partial, update = _returns(args)
     args.sp()
     words = _Words("utf-8")
     charset_given = args.accept_keyword(b"CHARSET ")
     if charset_given:
         words = _charset(args)
         args.sp()
-    return Search(_keys(args, words), returns, partial, charset_given)
+    return Search(_keys(args, words), returns, partial, charset_given, update)
+
+
+def parse_criteria(text: bytes, depth: int) -> SearchKey:
+    """The keys that a filter keeps, in UTF-8, nested `depth` times at most. RFC 5466 §3.2.
+
+    They stand there as they would in a command, a literal with its octets behind it.
+    """
+    lines: list[bytes] = []
+    literals: list[bytes] = []
+    at = 0
+    while (end := text.find(b"\r\n", at)) >= 0:
+        announced = _ANNOUNCED.search(text, at, end)
+        size = int(announced[1]) if announced is not None else len(text)
+        at_literal = end + 2
+        if announced is None or len(text) < at_literal + size:
+            raise BadSyntax("A literal is missing")
+        lines.append(text[at : announced.start()])
+        at = at_literal + size
+        literals.append(text[at_literal:at])
+    lines.append(text[at:])
+    pieces = [Piece(raw, False, line) for raw, line in zip(literals, lines[1:], strict=True)]
+    return _keys(Cursor(lines[0], 0, pieces, depth=depth), _Words("utf-8"))
 
 
 def parse_sort(args: Cursor) -> Sort:
     """`[RETURN (…)] (criteria) charset keys`. RFC 5256 §5, RFC 5267 §2."""
-    returns, partial = _returns(args)
+    returns, partial, update = _returns(args)
     args.sp()
     criteria = tuple(args.list(_criterion))
     args.sp()
     words = _charset(args)
     args.sp()
-    return Sort(criteria, _keys(args, words), returns, partial)
+    return Sort(criteria, _keys(args, words), returns, partial, update)
+
+
+def parse_cancelupdate(args: Cursor) -> CancelUpdate:
+    """`1*(SP quoted)`. RFC 5267 §5."""
+    tags: list[bytes] = []
+    while not args.at_end:
+        args.sp()
+        tags.append(args.string())
+    if not tags:
+        raise BadSyntax("A tag is missing")
+    return CancelUpdate(tuple(tags))
 
 
 def parse_thread(args: Cursor) -> Thread:
@@ -265,25 +335,34 @@ def parse_thread(args: Cursor) -> Thread:
     return Thread(algorithm, _keys(args, words))
 
 
-def _returns(args: Cursor) -> tuple[frozenset[SearchReturn] | None, Partial | None]:
+def _returns(
+    args: Cursor,
+) -> tuple[frozenset[SearchReturn] | None, Partial | None, Update | None]:
     """`RETURN (…)` with its leading space, or None and nothing consumed; PARTIAL: RFC 9394 §3.1."""
     if not args.accept_keyword(b" RETURN "):
-        return None, None
+        return None, None, None
     found = args.list(_return, empty=True)
     pages = [each for each in found if isinstance(each, Partial)]
+    updates = [each for each in found if isinstance(each, Update)]
     returns = frozenset(each for each in found if isinstance(each, SearchReturn))
     if len(pages) > 1 or (pages and SearchReturn.ALL in returns):
         raise BadSyntax("One PARTIAL or ALL is enough")
+    if len(updates) > 1:
+        raise BadSyntax("One UPDATE is enough")
     if not found:
         returns = frozenset({SearchReturn.ALL})
-    return returns, pages[0] if pages else None
+    return returns, pages[0] if pages else None, updates[0] if updates else None
 
 
-def _return(args: Cursor) -> SearchReturn | Partial:
+def _return(args: Cursor) -> SearchReturn | Partial | Update | None:
     word = args.keyword()
     if word == b"PARTIAL":
         args.sp()
         return parse_partial(args)
+    if word == b"UPDATE":
+        return Update(parse_fetch_items(args) if args.accept(b" (") else ())
+    if word == b"CONTEXT":
+        return None  # RFC 5267 §4.2
     try:
         return SearchReturn(word.decode("ascii"))
     except ValueError:
@@ -440,6 +519,16 @@ def _header(args: Cursor, words: _Words) -> SearchKey:
     return HeaderContains(name, words.text(args))
 
 
+def _filter(args: Cursor, words: _Words) -> SearchKey:
+    """`filter-name`: an atom without a slash. RFC 5466 §4."""
+    if words.codec not in ("utf-8", "ascii"):
+        raise BadFilterCharset
+    name = args.atom()
+    if b"/" in name:
+        raise BadSyntax("The name of a filter has no slash")
+    return InFilter(name.decode("ascii").lower())
+
+
 def _named_header(name: str) -> _Reader:
     return lambda args, words: HeaderContains(name, words.text(args))
 
@@ -466,6 +555,7 @@ _READERS: Final[dict[bytes, _Reader]] = {
     b"BODY": lambda args, words: BodyContains(words.text(args)),
     b"CC": _named_header("Cc"),
     b"EMAILID": lambda args, words: EmailIdIs(args.atom().decode("ascii")),
+    b"FILTER": _filter,  # RFC 5466 §3.1
     b"FROM": _named_header("From"),
     b"HEADER": _header,
     b"KEYWORD": lambda args, words: HasFlag(args.atom().decode("ascii")),

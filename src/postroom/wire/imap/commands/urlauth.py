@@ -1,4 +1,4 @@
-"""Commands about URLs that carry an authorization. RFC 4467 §7, §9.
+"""Commands about URLs that carry an authorization. RFC 4467 §7, §9, RFC 5524.
 
 URLs are read as the octets that they are: what a bad one means is the command's to say.
 """
@@ -6,9 +6,10 @@ URLs are read as the octets that they are: what a bad one means is the command's
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from enum import StrEnum
+from typing import Final, NamedTuple, TypeVar
 
-from postroom.wire.imap.cursor import BadSyntax, Cursor
+from postroom.wire.imap.cursor import BadSyntax, Cursor, unexpected
 
 T = TypeVar("T")
 
@@ -31,11 +32,26 @@ class ResetKey:
     mechanisms: tuple[bytes, ...] = ()  # in upper case; none: all
 
 
+class UrlItem(StrEnum):
+    """What is to be told of what a URL names. RFC 5524 §3.1."""
+
+    BODY = "BODY"
+    BINARY = "BINARY"
+    BODYPARTSTRUCTURE = "BODYPARTSTRUCTURE"
+
+
+class AskedUrl(NamedTuple):
+    """Without items it is answered as RFC 4467 §8 says."""
+
+    url: bytes
+    items: tuple[UrlItem, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class UrlFetch:
-    """RFC 4467 §7."""
+    """RFC 4467 §7, RFC 5524 §3."""
 
-    urls: tuple[bytes, ...]
+    urls: tuple[AskedUrl, ...]
 
 
 def parse_genurlauth(args: Cursor) -> GenUrlAuth:
@@ -64,13 +80,27 @@ def parse_resetkey(args: Cursor) -> ResetKey:
 
 
 def parse_urlfetch(args: Cursor) -> UrlFetch:
-    """`SP url`, once or more."""
-    urls: list[bytes] = []
+    """`SP url` or `SP (url items)`, once or more. RFC 5524 §5."""
+    urls: list[AskedUrl] = []
     while True:
         args.sp()
-        urls.append(args.astring())
+        urls.append(_with_items(args) if args.accept(b"(") else AskedUrl(args.astring()))
         if args.at_end:
             return UrlFetch(tuple(_few(urls)))
+
+
+def _with_items(args: Cursor) -> AskedUrl:
+    url = args.astring()
+    items: list[UrlItem] = []
+    while not args.accept(b")"):
+        args.sp()
+        try:
+            items.append(UrlItem(args.keyword().decode("ascii")))
+        except ValueError:
+            unexpected("This item of a URL")
+        if len(items) > len(set(items)) or {UrlItem.BODY, UrlItem.BINARY} <= set(items):
+            raise BadSyntax("Each item once, and of BODY and BINARY one")  # RFC 5524 §3.1
+    return AskedUrl(url, tuple(items))
 
 
 def _few(items: list[T]) -> list[T]:
