@@ -81,7 +81,7 @@ async def test_each_line_says_whether_it_holds(admin: Admin) -> None:
         "  3  holds      arc=pass tag Forwarded",
         "  4  holds      wish=reject signer=lists.example junk",
         '  5  not asked  peer=192.0.2.0/24 refuse "That network is shut"',
-        "Unknown: helo, iprev, vbr.",
+        "Unknown: helo, iprev, vbr, from.",
         "It is tagged Forwarded.",
         "It has 2 points.",
         "It is filed as junk by sender.rules line 4.",
@@ -126,7 +126,7 @@ async def test_a_message_that_came_can_be_tried_again(admin: Admin, refused: boo
     await put(admin, "sender.rules", LINES)
     tried = await admin.do("sender test", message=external(TRACE, number))
     assert (tried.action, tried.by) == ("junk", "sender.rules line 4")
-    assert tried.unknown == ("spf", "helo", "iprev", "vbr")
+    assert tried.unknown == ("spf", "helo", "iprev", "vbr", "from")
     lines = "peer!=192.0.2.0/24|198.51.100.1 close\nsender=example.com dkim=pass late=vbr defer"
     tried = await admin.do("sender test", message=external(TRACE, number), lines=lines)
     assert tried.reply.startswith("451 4.7.1 ")

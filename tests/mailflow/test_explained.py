@@ -91,6 +91,12 @@ async def stranger(mx: Mx, client: SmtpClient) -> Reply:
     return await client.ask("RCPT TO:<someone@far.example>")
 
 
+async def bounced(mx: Mx, client: SmtpClient) -> Reply:
+    await mx.set("batv.sign", True)
+    await client.ask("MAIL FROM:<>", 250)
+    return await client.ask(f"RCPT TO:<{BOB}>")
+
+
 async def misleading(mx: Mx, client: SmtpClient) -> Reply:
     content = message().replace(b"From: Ann <", b'From: "boss@bank.example" <')
     return (await client.deliver(ANN, [BOB], content)).last
@@ -251,6 +257,7 @@ CASES = [
     Case("room", full_by_count, 452, "4.2.2", "quota.messages", 1, 2),
     Case("relay", stranger, 550, "5.7.1"),
     Case("posting", posted, 550, "5.1.1"),
+    Case("not_our_bounce", bounced, 550, "5.7.1", "batv.on_untagged", "refuse", "accept"),
     Case("misleading_from", misleading, 550, "5.7.1", "from.on_mismatch", "refuse", "accept"),
     Case("apart", of_two_minds, 452, "4.5.3"),
     Case("known", unknown, 550, "5.1.1"),

@@ -122,9 +122,8 @@ def test_a_worker_that_keeps_dying_is_given_up_and_the_others_get_its_share(
     assert status(layout).state == "degraded"
     assert status(layout).workers[index].state == "dead"
     survivor = status(layout).workers[1].pid
-    for _ in range(30):
-        with connect(layout) as sock:
-            assert int(ask(sock, b"PID")) == survivor
+    # Who clears up after a death may hold the door open for a moment longer.
+    eventually(lambda: all(_served_by(layout) == survivor for _ in range(30)))
     assert server.returncode is None
     assert "given up" in server.stdout() + server.stderr()
 
@@ -166,6 +165,14 @@ def test_background_work_that_keeps_dying_leaves_the_workers_alone(
     with connect(layout) as sock:
         assert int(ask(sock, b"PID")) in workers
     assert server.returncode is None
+
+
+def _served_by(layout: Layout) -> int:
+    try:
+        with connect(layout) as sock:
+            return int(ask(sock, b"PID"))
+    except ConnectionResetError:
+        return 0
 
 
 def test_when_no_worker_can_live_the_server_says_so_and_fails(serve: Serve, tmp_path: Path) -> None:

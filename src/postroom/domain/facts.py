@@ -87,6 +87,15 @@ class FromFact(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class BatvFact(Fact):
+    """What the tag of a recipient is worth; absent if it has none, and its domain tags nothing."""
+
+    name: ClassVar[str] = "batv"
+    result: str  # right, expired, forged, untagged
+    signs: bool  # the domain tags what it sends
+
+
+@dataclass(frozen=True, slots=True)
 class PostingFact(Fact):
     """The recipient is, among others, the address of a folder; absent for all others."""
 

@@ -38,6 +38,7 @@ class MailHouse:
     signers: Signers = field(default_factory=Signers)  # of what leaves in our domains' names
     checks: Checks | None = None  # of who vouches for mail; without them nobody asks
     indexer: Indexer | None = None  # of message texts; without it a search reads them
+    batv_secret: bytes = b""  # from which tags are made; empty: not read yet
     lookalikes: Lookalikes = field(default_factory=Lookalikes)  # the domains of this server
     lookalikes_until: float = 0.0  # of the monotonic clock
     _chains: dict[tuple[str, str, int], Chain] = field(default_factory=dict)

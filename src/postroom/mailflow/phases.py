@@ -28,6 +28,7 @@ from postroom.mailflow import (
 )
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.rules import authentication as vouched
+from postroom.mailflow.rules import batv as bounced
 from postroom.mailflow.rules import content, envelope, recipients
 from postroom.mailflow.rules import filing as brought
 from postroom.mailflow.rules import screening as shown
@@ -108,6 +109,7 @@ RCPT: Final = Phase(
         recipients.relay,
         recipients.posting,
         recipients.known,
+        bounced.not_our_bounce,
         brought.reports_budget,
         recipients.room,
         recipients.apart,

@@ -26,6 +26,7 @@ from postroom.domain.transit import Fact, Outside, Recipient, Transit
 from postroom.formats import headers
 from postroom.formats.address import Address, Group, Mailbox, parse_address_list, to_address
 from postroom.formats.parsed import Parsed, parse
+from postroom.mailflow import batv
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.settings import QuotaSettings
 from postroom.store.blobs import Spool
@@ -39,7 +40,7 @@ async def directory(house: MailHouse, transit: Transit, to: Recipient | None) ->
     """Where the recipient leads, and whether there is room: one snapshot of the store."""
     if to is None:
         return ()
-    found, room, to.policy, *posting = await house.mail.read(_look, house, transit, to)
+    found, room, to.policy, *more = await house.mail.read(_look, house, transit, to)
     to.destinations = tuple(found.destinations)
     to.outside = tuple(found.outside) if found.local else (Outside(to.address),)
     return (
@@ -51,7 +52,7 @@ async def directory(house: MailHouse, transit: Transit, to: Recipient | None) ->
             len(to.outside),
         ),
         room,
-        *posting,
+        *more,
     )
 
 
@@ -116,8 +117,11 @@ def _foreign(tx: Tx, principal: int, addresses: tuple[Address, ...]) -> tuple[st
 
 def _look(
     tx: Tx, house: MailHouse, transit: Transit, to: Recipient
-) -> tuple[Resolution, RoomFact, Policy | None, *tuple[PostingFact, ...]]:
+) -> tuple[Resolution, RoomFact, Policy | None, *tuple[Fact, ...]]:
     found = resolve(tx, to.address)
+    tag = batv.judged(tx, house, transit, to.address) if found.local else None
+    if tag is not None and not found.destinations:
+        found = resolve(tx, batv.untagged(to.address))
     posting = _posting(tx, transit.visit.principal, found)
     full, setting = 0, ""
     first: Policy | None = None
@@ -132,7 +136,8 @@ def _look(
             over = reached(quota, octets + transit.declared_size, messages + 1)
             full += bool(over)
             setting = setting or over
-    return found, RoomFact(full, len(found.destinations), setting), first, *posting
+    more: tuple[Fact, ...] = (*posting, tag) if tag is not None else posting
+    return found, RoomFact(full, len(found.destinations), setting), first, *more
 
 
 def _posting(tx: Tx, sender: int | None, found: Resolution) -> tuple[PostingFact, ...]:

@@ -8,12 +8,14 @@ import pytest
 
 from postroom.core.clock import Instant
 from postroom.domain.queue import QueuedMessage, Recipient
+from postroom.formats.address import parse_mailbox
 from postroom.mailflow.relay.cargo import RECODED, Filed, Held, mail_of, rcpt_of, seven_bit
 from postroom.net.smtp import NeedsDowngrade
 from postroom.wire.smtp import Body, Notify, Return
 
 PLAIN = b"Subject: Hello\r\n\r\nGood morning.\r\n"
 BODY_ONLY = "Subject: Hello\r\n\r\nGrüße.\r\n".encode()
+ANN = parse_mailbox("ann@a.test")
 HEADER = "Subject: Grüße\r\n\r\nGood morning.\r\n".encode()
 
 
@@ -32,11 +34,11 @@ def recipient(
 
 
 def test_an_envelope_goes_on_as_it_came() -> None:
-    mail = mail_of(message(BODY_ONLY), Held(BODY_ONLY, eight_bit=True))
+    mail = mail_of(message(BODY_ONLY), Held(BODY_ONLY, eight_bit=True), ANN)
     assert str(mail.reverse_path) == "ann@a.test"
     assert (mail.size, mail.body, mail.smtputf8) == (len(BODY_ONLY), Body.EIGHT_BIT, False)
     assert (mail.ret, mail.envid) == (Return.HEADERS, "e1")
-    assert mail_of(message(PLAIN, path=None), Held(PLAIN, eight_bit=False)).reverse_path is None
+    assert mail_of(message(PLAIN), Held(PLAIN, eight_bit=False), None).reverse_path is None
 
 
 @pytest.mark.parametrize(
@@ -54,13 +56,13 @@ def test_an_envelope_goes_on_as_it_came() -> None:
 def test_smtputf8_is_said_where_the_header_needs_it(content: bytes, needed: bool) -> None:
     """However the pieces fall; RFC 6531 §3.2."""
     held = Held(content, eight_bit=not content.isascii())
-    assert mail_of(message(content, utf8=True), held).smtputf8 is needed
-    assert not mail_of(message(content, utf8=False), held).smtputf8
+    assert mail_of(message(content, utf8=True), held, ANN).smtputf8 is needed
+    assert not mail_of(message(content, utf8=False), held, ANN).smtputf8
     with tempfile.TemporaryFile() as file:
         file.write(content)
         file.flush()
         filed = Filed(file, len(content), not content.isascii())
-        assert mail_of(message(content, utf8=True), filed).smtputf8 is needed
+        assert mail_of(message(content, utf8=True), filed, ANN).smtputf8 is needed
         assert b"".join(filed.slices()) == content
 
 

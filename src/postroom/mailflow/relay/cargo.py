@@ -11,7 +11,7 @@ from typing import IO, Final
 
 from postroom.core.errors import StoreFailed
 from postroom.domain.queue import QueuedMessage, Recipient
-from postroom.formats.address import parse_mailbox
+from postroom.formats.address import Address, parse_mailbox
 from postroom.formats.recode import to_seven_bit
 from postroom.mailflow import sealing, signing
 from postroom.mailflow.house import MailHouse
@@ -120,14 +120,14 @@ async def signed_anew(house: MailHouse, content: Held) -> Held:
 _NOTIFY: Final = {"SUCCESS": Notify.SUCCESS, "FAILURE": Notify.FAILURE, "DELAY": Notify.DELAY}
 
 
-def mail_of(message: QueuedMessage, content: Content) -> Mail:
-    """MAIL for a queued message. Raises MailError for an address that is none by now.
+def mail_of(message: QueuedMessage, content: Content, sender: Address | None) -> Mail:
+    """MAIL for a queued message, under the reverse-path `sender`.
 
     SMTPUTF8 only if the header needs it (the addresses speak for themselves): many a client says
     it wherever it is offered, and no server that lacks it would take the message. RFC 6531 §3.2.
     """
     return Mail(
-        reverse_path=parse_mailbox(message.reverse_path) if message.reverse_path else None,
+        reverse_path=sender,
         size=message.size,
         body=Body.EIGHT_BIT if message.eight_bit else Body.SEVEN_BIT,
         smtputf8=message.utf8 and not _ascii_header(content),

@@ -22,6 +22,7 @@ from postroom.domain import queue, trace
 from postroom.domain.queue import Composed, Lease, LostLease, Patience, QueuedMessage, Recipient
 from postroom.domain.trace import TraceEvent
 from postroom.formats.address import parse_mailbox
+from postroom.mailflow import batv
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.overdue import give_back, settle_overdue
 from postroom.mailflow.queueing import (
@@ -310,8 +311,9 @@ class Destination:
         each = replace(each, recipients=tuple(wanted))
         try:
             rcpts = {rcpt_of(r): r for r in each.recipients}
+            sender = await batv.reverse_path(house, each.message)
             content = await load(house, each.message)
-            mail = mail_of(each.message, content)
+            mail = mail_of(each.message, content, sender)
         except MailError as error:
             _log.error(
                 "queued message unreadable",
