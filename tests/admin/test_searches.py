@@ -14,6 +14,7 @@ from postroom.core.ids import ACCOUNT, internal
 from postroom.domain import jobs, searching
 from postroom.domain.mailboxes import folders, messages
 from postroom.domain.mailboxes.messages import UNLIMITED, NewMessage
+from postroom.domain.searching import indexing
 from postroom.domain.searching.indexing import Indexer
 from postroom.formats.parsed import parse
 from postroom.mailflow import searching as mailflow
@@ -149,3 +150,23 @@ async def test_the_job_works_through_all_and_then_rests(indexed: Indexed) -> Non
     assert not await mailflow.index_messages(flow)
     assert not await mailflow.merge_segments(flow)
     assert {state for _, _, state in (await indexed.states()).values()} == {"not looked at yet"}
+
+
+@pytest.mark.parametrize("realtime", ["true", "false"])
+@pytest.mark.parametrize("piece", [0.0, 60.0])
+async def test_the_job_rests_only_when_nothing_is_left_behind(
+    indexed: Indexed, monkeypatch: pytest.MonkeyPatch, realtime: str, piece: float
+) -> None:
+    """However many pieces a walk over the accounts takes, and segments an account."""
+    flow = indexed.admin.house.flow
+    await indexed.admin.do("settings set", name="search.realtime", value=realtime)
+    await flow.mail.read(flow.policies.current, flow.chain(""))
+    monkeypatch.setattr(mailflow, "PIECE", piece)
+    monkeypatch.setattr(mailflow, "DELAY", 0.0)
+    monkeypatch.setattr(indexing, "SPAN", searching.PAGE + 2)  # so few messages make a segment
+    monkeypatch.setattr(indexing, "BATCH", 1)
+    for n in range(12):
+        await indexed.deliver(ANN, b"word %d" % n)
+    while await mailflow.index_messages(flow):
+        pass
+    assert {state for _, _, state in (await indexed.states()).values()} == {"up to date"}

@@ -38,14 +38,17 @@ async def index_messages(house: MailHouse) -> bool:
         return False
     ends = house.clock.monotonic() + PIECE
     while True:
-        at_work.worked = False
         while await at_work.step():
             if house.clock.monotonic() >= ends:
                 return True
-        # Where one walk found something, the next may find what came meanwhile.
-        if not at_work.worked or not search_settings(house).realtime:
+        # A walk may take many pieces. Where one found something, the next may find what came
+        # meanwhile; where it left something behind, it surely does.
+        again = at_work.behind or (at_work.worked and search_settings(house).realtime)
+        came, at_work.behind, at_work.worked = not at_work.behind, False, False
+        if not again:
             return False
-        await asyncio.sleep(DELAY)
+        if came:
+            await asyncio.sleep(DELAY)
 
 
 @job(MERGE, every=24 * 3600.0, lease=4 * 3600.0)

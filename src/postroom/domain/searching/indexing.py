@@ -81,6 +81,8 @@ class Indexer:
     keeps nobody waiting."""
     worked: bool = field(default=False, init=False)
     """Something was indexed since somebody last set this."""
+    behind: bool = field(default=False, init=False)
+    """An account had more than was indexed of it, likewise."""
 
     # --- the walk -------------------------------------------------------------------------------
 
@@ -163,6 +165,7 @@ class Indexer:
             if gathered.full or self.clock.monotonic() >= gathered.ends:
                 done = False
                 break
+        self.behind = self.behind or not done
         # The account is looked at again as long as its mark is not its modseq.
         modseq = seen.modseq if done else marks.modseq
         if not await self._keep(segment, gathered, modseq=modseq, uids=uids):
