@@ -268,6 +268,24 @@ def test_text_without_a_place_in_the_syntax_is_refused() -> None:
     assert headers.field("To", "jörg@example.org", utf8=True) == "To: jörg@example.org\r\n".encode()
 
 
+def _greedy(name: str, value: str) -> bytes:
+    """Words put into lines of 78 octets, one after the other. RFC 5322 §2.1.1."""
+    first, *rest = value.split(" ")
+    lines = [f"{name}: {first}"]
+    for piece in rest:
+        if len(lines[-1]) + 1 + len(piece) > 78:
+            lines.append("")
+        lines[-1] += f" {piece}"
+    return "\r\n".join(lines).encode() + b"\r\n"
+
+
+@given(st.lists(st.text("ab;=.", min_size=1, max_size=100), min_size=1, max_size=60))
+@settings(max_examples=200)
+def test_words_fill_lines(pieces: list[str]) -> None:
+    value = " ".join(pieces)
+    assert headers.field("Received-SPF", value) == _greedy("Received-SPF", value)
+
+
 # --- parameters --------------------------------------------------------------------------------
 
 

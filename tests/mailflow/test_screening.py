@@ -74,6 +74,27 @@ async def test_what_misleads(mx: Mx, author: str, result: str, shown: str) -> No
     assert bool(found["why"]) is (result != "none")
 
 
+async def test_a_new_name_and_a_new_domain_count_within_a_minute(mx: Mx) -> None:
+    account = await mx.account(BOB)
+    for author in ("Bob Builder", "Bob Builder"):  # the second time nobody is asked
+        await bring(mx, f"{author} <{STRANGER}>")
+    await mx.house.mail.write(
+        lambda tx: people.set_name(tx, people.by_id(tx, account), "Bob Builder")
+    )
+    mx.clock.advance(screening.REFRESH)
+    await bring(mx, f"Bob Builder <{STRANGER}>")
+    found = [each["facts"]["from"]["result"] for each in await mx.traces()]
+    assert found == ["impersonation", "none", "none"]
+
+
+async def test_the_names_of_strangers_that_are_remembered_are_bounded(mx: Mx) -> None:
+    await mx.account(BOB)
+    mx.house.named_until = mx.clock.monotonic() + 60
+    mx.house.named |= {f"name {n}": None for n in range(screening.MOST_NAMES)}
+    await bring(mx, f"Somebody New <{STRANGER}>")
+    assert list(mx.house.named) == ["NEW SOMEBODY"]
+
+
 @pytest.mark.parametrize(
     "author", [f"a@a.example, {STRANGER}", "Group: a@a.example;", "nobody", ""]
 )

@@ -8,6 +8,7 @@ from postroom.formats.address import parse_mailbox
 from postroom.net.dns import Answer, Kind, Record
 from postroom.testing.clock import ManualClock
 from postroom.trust.checks import Checks
+from postroom.trust.dmarc import Identifier
 from postroom.trust.spf import Client, Identity
 from tests.trust.zones import Dns
 
@@ -113,3 +114,51 @@ async def test_what_is_remembered_is_bounded() -> None:
         await checks.helo(Client(CLIENT.ip, f"{number}.{'x' * 60}.example"))
     assert len(checks._known) == 300
     assert checks._known.octets < 300 * 2000
+
+
+# --- DMARC ----------------------------------------------------------------------------------
+
+
+def policies(**ttl: float) -> tuple[Timed, Checks, ManualClock]:
+    clock = ManualClock()
+    dns = Timed(clock, {f"_dmarc.{name}.example": seconds for name, seconds in ttl.items()})
+    dns.add("_dmarc.a.example", "TXT", "v=DMARC1; p=reject")
+    return dns, Checks(dns, clock), clock
+
+
+async def code(checks: Checks, domain: str, spf: str = "a.example") -> str:
+    (found,) = await checks.dmarc([domain], [Identifier("spf", spf, "pass")], 5.0)
+    return found.code.value
+
+
+async def test_the_policy_of_a_domain_is_asked_for_once() -> None:
+    dns, checks, clock = policies()
+    await checks.ask_policy("a.example", 5.0)
+    asked = len(dns.asked)
+    assert checks.knows_policy("a.example")
+    assert await code(checks, "a.example") == "pass"
+    assert len(dns.asked) == asked
+    assert await code(checks, "b.example") == "none"  # which nobody had asked for ahead
+    assert checks.knows_policy("b.example")
+    clock.advance(301)
+    assert not checks.knows_policy("a.example")
+
+
+async def test_messages_do_not_prolong_what_is_known_of_a_policy() -> None:
+    dns, checks, clock = policies(a=5)
+    assert await code(checks, "mail.a.example") == "pass"  # aligned: the organisation was asked for
+    clock.advance(4)
+    dns.ttl.clear()
+    assert await code(checks, "mail.a.example", "www.a.example") == "pass"
+    clock.advance(1.5)
+    assert not checks.knows_policy("mail.a.example")
+
+
+async def test_a_policy_that_dns_did_not_tell_is_asked_for_again() -> None:
+    dns, checks, _ = policies()
+    dns.fail("_dmarc.a.example")
+    await checks.ask_policy("a.example", 5.0)
+    assert await code(checks, "a.example") == "temperror"
+    assert not checks.knows_policy("a.example")
+    dns.failing.clear()
+    assert await code(checks, "a.example", "evil.example") == "fail"

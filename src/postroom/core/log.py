@@ -10,7 +10,9 @@ kept in memory, `RECENT`, for whoever administers it without the right to read i
 from __future__ import annotations
 
 import json
+import re
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime
@@ -168,10 +170,15 @@ def logger(name: str, **bound: object) -> FilteringBoundLogger:
 # --- processors -----------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=2)
+def _second(at: int) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 def _stamp(sink: _Sink, method: str, event: Event) -> Event:
     # The machine's own clock: a log line tells when it was written, whatever a test's clock says.
-    at = datetime.now(UTC)
-    event["time"] = at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
+    seconds, below = divmod(time.time_ns() // 1_000_000, 1_000)
+    event["time"] = f"{_second(seconds)}.{below:03d}Z"
     event["level"] = "error" if method == "exception" else method
     event["logger"] = sink.name
     return event
@@ -228,9 +235,9 @@ def _kept_and_text(sink: _Sink, method: str, event: Event) -> str:
 
 def _text(sink: _Sink, method: str, event: Event) -> str:
     """The line for people; takes the event apart."""
-    time, level, name, said = (event.pop(key, "") for key in _FIRST)
+    at, level, name, said = (event.pop(key, "") for key in _FIRST)
     trace = event.pop("exception", None)
-    pieces = [f"{time} {level:<7} {name}: {_plain(said)}"]
+    pieces = [f"{at} {level:<7} {name}: {_plain(said)}"]
     pieces += [f"{key}={_quoted(value)}" for key, value in event.items()]
     line = " ".join(pieces)
     # The stack is ours and not the peer's, and for people: the one thing on lines of its own.
@@ -242,8 +249,13 @@ def _plain(value: object) -> str:
     return text if text.isprintable() else json.dumps(text)[1:-1]
 
 
+_NOT_BARE: Final = re.compile(r'[ "=\\]').search
+
+
 def _quoted(value: object) -> str:
     if isinstance(value, str):
-        bare = value and value.isprintable() and not any(c in value for c in ' "=\\')
-        return value if bare else json.dumps(value, ensure_ascii=not value.isprintable())
-    return json.dumps(value)
+        printable = value.isprintable()
+        if value and printable and not _NOT_BARE(value):
+            return value
+        return json.dumps(value, ensure_ascii=not printable)
+    return str(value) if type(value) is int else json.dumps(value)

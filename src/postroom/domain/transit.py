@@ -16,7 +16,9 @@ from typing import Any, ClassVar, Final, TypeVar
 from postroom.core.clock import Instant
 from postroom.core.errors import MailError, Status
 from postroom.domain.policy import Policy
+from postroom.formats import headers
 from postroom.formats.address import Address
+from postroom.formats.headers import HEADER_MAX, Headers
 from postroom.formats.parsed import Parsed
 from postroom.net.connection import Peer
 from postroom.store.blobs import Spool
@@ -251,6 +253,23 @@ class Transit:
     cause: str = ""  # of a message that we composed: what it is, and the trace of its cause
     asking: dict[Future[tuple[Fact, ...]], str] = field(default_factory=dict)
     """Probes that were begun and go on beside the next phases, with their names."""
+
+    _header: tuple[Spool, Headers] | None = None
+
+    def header(self) -> Headers | None:
+        """The header of the content, looked at once for all who ask; None without content.
+
+        Its source holds the header, and perhaps more. May raise StoreFailed, of what lies in a
+        file.
+        """
+        spool = self.spool
+        if spool is None:
+            return None
+        if self._header is None or self._header[0] is not spool:
+            # Of a file no more than the scan looks at, and an octet to tell it that there is more.
+            start = spool.head(HEADER_MAX + 1) if spool.in_file else spool.content()
+            self._header = spool, headers.scan(start)
+        return self._header[1]
 
     @property
     def judged_by(self) -> Policy | None:

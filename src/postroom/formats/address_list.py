@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
 from typing import Final
 
@@ -97,16 +98,27 @@ def parse_address_list(value: bytes) -> list[Mailbox | Group]:
     inside of quotes, UTF-8 (RFC 6532). Of two `@` the last one counts. A word alone is a
     local part; several are a name. Nothing but blanks gives nothing. At most 5,000 addresses.
     """
+    return list(_remembered(value) if len(value) <= _SHORT else _read(value))
+
+
+_SHORT: Final = 512
+"""Octets of a list that is remembered: From is read by all who ask who wrote a message."""
+
+
+def _read(value: bytes) -> tuple[Mailbox | Group, ...]:
     one = _plain(value)
     if one is not None:
-        return [one]
+        return (one,)
     # Without strings and comments a comma can only part addresses.
     if b"," in value and b'"' not in value and b"(" not in value and len(value) < _PLAIN_LIST:
         several = [_plain(piece) for piece in value.split(b",")]
         plain = [each for each in several if each is not None]
         if len(plain) == len(several):
-            return list(plain)
-    return _ListReader(value).read()
+            return tuple(plain)
+    return tuple(_ListReader(value).read())
+
+
+_remembered = lru_cache(maxsize=64)(_read)  # of the messages at hand, and of no more
 
 
 _PLAIN_LIST: Final = 8_192

@@ -219,6 +219,10 @@ def _structured(key: str, value: str, utf8: bool) -> bytes:
 
 def _fold(name: str, value: bytes) -> bytes | None:
     """The field, broken before blanks; None if a line would pass the hard limit."""
+    if value and b"=?" not in value and b"\t" not in value and b"  " not in value:
+        folded = _fold_words(b"%b: %b" % (name.encode("ascii"), value), len(name) + 2)
+        if folded is not None:
+            return folded
     lines: list[bytes] = []
     line = name.encode("ascii") + b":"
     bare = True  # only the name so far
@@ -238,6 +242,21 @@ def _fold(name: str, value: bytes) -> bytes | None:
         if len(line) > LINE_HARD:
             return None
     lines.append(line)
+    return b"\r\n".join(lines) + b"\r\n"
+
+
+def _fold_words(whole: bytes, first: int) -> bytes | None:
+    """The same for words with one space between them, of which the first starts at `first`; None
+    if one is longer than a line should be."""
+    lines: list[bytes] = []
+    at, least = 0, first
+    while len(whole) - at > LINE_SOFT:
+        cut = whole.rfind(b" ", least, at + LINE_SOFT + 1)
+        if cut < 0:
+            return None
+        lines.append(whole[at:cut])
+        at, least = cut, cut + 1
+    lines.append(whole[at:])
     return b"\r\n".join(lines) + b"\r\n"
 
 

@@ -18,6 +18,8 @@ NAME_MOST: Final = 1_000
 """Characters of a display name that are looked at."""
 SHOWN_MOST: Final = 10
 """Addresses within it."""
+_KNOWN_MOST: Final = 5_000
+"""Domains of others of which it is remembered what they look like."""
 _CLOSE_LEAST: Final = 6
 """Letters of a name before its last label that may differ in one: shorter ones differ by chance."""
 
@@ -131,10 +133,11 @@ class Likeness:
 class Lookalikes:
     """Our own domains, to be compared with others: a lookup costs the length of the name."""
 
-    __slots__ = ("_by_edit", "_by_skeleton", "_names")
+    __slots__ = ("_by_edit", "_by_skeleton", "_known", "_names")
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         self._names = frozenset(names)
+        self._known: dict[str, Likeness | None] = {}  # most mail comes from few domains
         self._by_skeleton = {skeleton(name): name for name in sorted(self._names, reverse=True)}
         self._by_edit: dict[str, str] = {}
         for name in sorted(self._names, reverse=True):
@@ -145,8 +148,19 @@ class Lookalikes:
         """One of ours, or below one of ours."""
         return any(name in self._names for name in _above(domain))
 
+    def of(self, names: Iterable[str]) -> bool:
+        """Whether these are the domains."""
+        return self._names == frozenset(names)
+
     def like(self, domain: str) -> Likeness | None:
         """The domain of ours that this one, or one above it, looks like; None for our own."""
+        if domain not in self._known:
+            if len(self._known) >= _KNOWN_MOST:
+                self._known.clear()
+            self._known[domain] = self._like(domain)
+        return self._known[domain]
+
+    def _like(self, domain: str) -> Likeness | None:
         if self.is_ours(domain):
             return None
         for name in _above(domain):

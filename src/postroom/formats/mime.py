@@ -140,9 +140,9 @@ class Part:
         return found
 
 
-def scan(raw: bytes, *, limits: Limits = LIMITS) -> Part:
-    """The tree of the message `raw`. Never raises."""
-    return _Scanner(raw, limits).run()
+def scan(raw: bytes, *, limits: Limits = LIMITS, header: Headers | None = None) -> Part:
+    """The tree of the message `raw`. Never raises. `header` is its own one, if it is known."""
+    return _Scanner(raw, limits, header).run()
 
 
 def media_type(value: bytes) -> tuple[bytes, bytes, Parameters] | None:
@@ -175,6 +175,7 @@ class _Scanner:
         "header_bytes",
         "header_fields",
         "keys",
+        "known",
         "limits",
         "newlines",
         "parts",
@@ -183,8 +184,9 @@ class _Scanner:
         "stack",
     )
 
-    def __init__(self, raw: bytes, limits: Limits) -> None:
+    def __init__(self, raw: bytes, limits: Limits, header: Headers | None) -> None:
         self.raw = raw
+        self.known = header
         self.size = len(raw)
         self.limits = limits
         self.parts = 0
@@ -239,7 +241,9 @@ class _Scanner:
     def _read(self, start: int) -> Part:
         """The part whose header begins at `start`, judged against the caps."""
         self.parts += 1
-        head = scan_headers(self.raw, start, self._header_limit(start))
+        head = self.known if start == 0 else None
+        if head is None:
+            head = scan_headers(self.raw, start, self._header_limit(start))
         self.header_bytes += head.end - start
         self.header_fields += len(head.fields)
         part = Part(start, head.end)

@@ -16,6 +16,7 @@ from postroom.formats import layout, mime
 from postroom.formats.address import Group, Mailbox
 from postroom.formats.dates import parse_date
 from postroom.formats.envelope import AddressList
+from postroom.formats.headers import Headers
 from postroom.formats.mime import Part
 from postroom.formats.preview import preview
 from postroom.formats.subject import base_subject
@@ -67,9 +68,12 @@ class Parsed:
     version: int = MAKER_VERSION
 
 
-def parse(raw: bytes) -> Parsed:
-    """Everything about the message `raw`. Never raises; linear in its size."""
-    root = mime.scan(raw)
+def parse(raw: bytes, header: Headers | None = None) -> Parsed:
+    """Everything about the message `raw`. Never raises; linear in its size.
+
+    `header` is what `headers.scan(raw)` says, of who has asked already.
+    """
+    root = mime.scan(raw, header=header)
     headers = root.headers
     assert headers is not None  # mime.scan keeps them where a message begins
     fields = envelopes.read(headers, raw)

@@ -42,10 +42,14 @@ async def dkim(house: MailHouse, transit: Transit, to: Recipient | None) -> tupl
         return ()
     now = transit.started // 1000
     if spool.size > INLINE:
-        message = await asyncio.to_thread(_hashed, spool, now, policy)
+        header = None if spool.in_file else transit.header()
+        message = await asyncio.to_thread(_hashed, spool, header, now, policy)
     else:
-        message = _hashed(spool, now, policy)
+        message = _hashed(spool, transit.header(), now, policy)
     seconds = min(trust.DEADLINE, _SHARE * policy.of(SmtpSettings).accept_deadline)
+    if message.chain is None:
+        signed = await _signatures(checks, message, seconds)
+        return (signed,) if signed is not None else ()
     # Beside each other, so that neither takes the other's time.
     judged = await asyncio.gather(
         _signatures(checks, message, seconds), _chain(checks, message, seconds)
@@ -73,10 +77,8 @@ def known(house: MailHouse, transit: Transit) -> tuple[Fact, ...] | None:
     spool, policy = transit.spool, transit.policy
     if _asked(house, transit) is None or spool is None or policy is None:
         return ()
-    if spool.in_file:
-        return None
-    found = headers.scan(spool.content())
-    if found.find(b"dkim-signature") or arc.sealed(found):
+    found = None if spool.in_file else transit.header()
+    if found is None or found.find(b"dkim-signature") or arc.sealed(found):
         return None
     return _NONE if policy.of(DkimSettings).verify else ()
 
@@ -99,9 +101,9 @@ class _Message(NamedTuple):
     body: BodyHasher
 
 
-def _hashed(spool: Spool, now: int, policy: Policy) -> _Message:
+def _hashed(spool: Spool, header: Headers | None, now: int, policy: Policy) -> _Message:
     content = spool.content()
-    found = headers.scan(content)
+    found = header if header is not None else headers.scan(content)
     read = trust.signatures(found, now) if policy.of(DkimSettings).verify else None
     chain = None
     if policy.of(ArcSettings).verify and arc.sealed(found):

@@ -13,7 +13,6 @@ from typing import Final
 from postroom.domain.facts import DkimFact, DmarcFact, PeerFact, SenderPolicyFact, SpfFact
 from postroom.domain.policy import Policy
 from postroom.domain.transit import Fact, Facts, Protocol, Recipient, Transit
-from postroom.formats import headers
 from postroom.formats.authres import MethodResult, Property
 from postroom.mailflow import arc, vbr
 from postroom.mailflow.exempt import exempt
@@ -70,16 +69,14 @@ def _wanted(house: MailHouse, transit: Transit) -> bool:
 
 async def dmarc(house: MailHouse, transit: Transit, to: Recipient | None) -> tuple[Fact, ...]:
     """Whether the author's domain stands behind the message. RFC 9989 §5.3."""
-    policy, spool, parsed = transit.policy, transit.spool, transit.parsed
-    if house.checks is None or policy is None or spool is None or parsed is None:
+    policy, found = transit.policy, transit.header()
+    if house.checks is None or policy is None or found is None or transit.parsed is None:
         return ()
     if not _wanted(house, transit):
         return ()
-    found = headers.scan(spool.head(parsed.header_size))
     authors = trust.authors(found.all(b"from"), whole=not found.over_cap)
     identifiers = _identifiers(transit, authors.domains)
-    lookup = house.checks.lookup
-    checked = await trust.evaluate(lookup, authors.domains, identifiers, _seconds(policy))
+    checked = await house.checks.dmarc(authors.domains, identifiers, _seconds(policy))
     return (_fact(authors, trust.strictest(checked)),)
 
 

@@ -12,6 +12,7 @@ from postroom.core.secrets import Keyring
 from postroom.core.settings import Chain, Place, Scope, chain
 from postroom.domain.policy import Policies
 from postroom.domain.searching.indexing import Indexer
+from postroom.formats.address import Address
 from postroom.formats.lookalike import Lookalikes
 from postroom.mailflow.settings import ServerSettings
 from postroom.mailflow.signers import Signers
@@ -41,6 +42,8 @@ class MailHouse:
     batv_secret: bytes = b""  # from which tags are made; empty: not read yet
     lookalikes: Lookalikes = field(default_factory=Lookalikes)  # the domains of this server
     lookalikes_until: float = 0.0  # of the monotonic clock
+    named: dict[str, Address | None] = field(default_factory=dict)  # by the keys of names
+    named_until: float = 0.0  # likewise
     _chains: dict[tuple[str, str, int], Chain] = field(default_factory=dict)
 
     @property

@@ -259,7 +259,7 @@ class Intake:
                 await failure_reports.owe(house, owed)
             return self._all_alike(transit, self._refused(transit, None, stop))
         transit.verdicts += verdicts
-        plan = replace(await make_plan(house, transit, settling), owed=owed)
+        plan = await make_plan(house, transit, settling, owed)
         done = await self._deliver(plan)
         maillog.accepted(transit, plan, done)
         taken = replace(TAKEN, sentence=f"Message accepted as {plan.record['id']}")

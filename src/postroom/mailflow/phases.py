@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
@@ -73,6 +73,15 @@ class Probe:
     final: bool = False
     known: Callable[[MailHouse, Transit], tuple[Fact, ...] | None] = nothing_known
 
+    @property
+    def kind(self) -> str:
+        """Which of these it is."""
+        said = (self.inline, self.lasting, self.closing, self.final)
+        return next((kind for kind, is_it in zip(_KINDS, said, strict=False) if is_it), "beside")
+
+
+_KINDS: Final = ("inline", "lasting", "closing", "final", "beside")
+
 
 @dataclass(frozen=True, slots=True)
 class Phase:
@@ -83,6 +92,18 @@ class Phase:
     probes: tuple[Probe, ...] = ()
     conclusions: tuple[Conclusion, ...] = ()  # what follows from all that the probes found
     last: bool = False  # nothing comes after it: who was begun before has to come to an end
+    inline: tuple[Probe, ...] = field(init=False)
+    beside: tuple[Probe, ...] = field(init=False)
+    lasting: tuple[Probe, ...] = field(init=False)
+    closing: tuple[Probe, ...] = field(init=False)
+    final: tuple[Probe, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        parted: dict[str, list[Probe]] = {kind: [] for kind in _KINDS}
+        for probe in self.probes:
+            parted[probe.kind].append(probe)
+        for kind, these in parted.items():
+            object.__setattr__(self, kind, tuple(these))  # frozen, and made here
 
 
 MAIL: Final = Phase(
@@ -177,21 +198,18 @@ async def gather(
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     slow: Asking = {}
+    unknown = _unknown(phase.beside, facts, house, transit)
+    alone = unknown.pop() if len(unknown) == 1 else None
     try:
-        for probe in phase.probes:
-            if probe.inline or probe.lasting or probe.closing or probe.final:
-                continue
-            known = probe.known(house, transit)
-            if known is not None:
-                facts.put(*known)
-            else:
-                slow[asyncio.create_task(_ask(probe, house, transit, to, seconds))] = probe.name
-        for probe in phase.probes:
-            if probe.inline:
-                facts.put(*await probe.run(house, transit, to))
+        for probe in unknown:
+            slow[asyncio.create_task(_ask(probe, house, transit, to, seconds))] = probe.name
+        for probe in phase.inline:
+            facts.put(*await probe.run(house, transit, to))
+        if alone is not None:
+            await _alone(alone, facts, house, transit, to, max(0.0, deadline - loop.time()))
         waited = [*slow, *transit.asking] if phase.last else slow
         if waited:
-            await asyncio.wait(waited, timeout=seconds)
+            await asyncio.wait(waited, timeout=max(0.0, deadline - loop.time()))
     finally:
         for waiting in slow:
             waiting.cancel()  # those that are done do not feel it
@@ -202,21 +220,33 @@ async def gather(
         for task in ended:
             task.cancel()
             del transit.asking[task]
-    closing = [probe for probe in phase.probes if probe.closing]
-    if closing:
+    if phase.closing:
         # Who made the others slow must not have silenced these.
         left = max(deadline - loop.time(), CLOSING * seconds)
-        await _close(closing, facts, house, transit, to, left)
-    final = [probe for probe in phase.probes if probe.final]
-    if final:
+        await _close(phase.closing, facts, house, transit, to, left)
+    if phase.final:
         left = max(deadline - loop.time(), FINAL * seconds)
-        await _close(final, facts, house, transit, to, left)
+        await _close(phase.final, facts, house, transit, to, left)
     for conclusion in phase.conclusions:
         facts.put(*conclusion(house, transit))
 
 
+def _unknown(
+    probes: tuple[Probe, ...], facts: Facts, house: MailHouse, transit: Transit
+) -> list[Probe]:
+    """Take what is known without asking; these have to ask."""
+    unknown = []
+    for probe in probes:
+        known = probe.known(house, transit)
+        if known is not None:
+            facts.put(*known)
+        else:
+            unknown.append(probe)
+    return unknown
+
+
 async def _close(
-    probes: list[Probe],
+    probes: tuple[Probe, ...],
     facts: Facts,
     house: MailHouse,
     transit: Transit,
@@ -224,15 +254,14 @@ async def _close(
     seconds: float,
 ) -> None:
     """Run probes that needed what the others found, beside each other."""
-    asked: Asking = {}
-    for each in probes:
-        known = each.known(house, transit)
-        if known is not None:
-            facts.put(*known)
-        else:
-            asked[asyncio.create_task(_ask(each, house, transit, to, seconds))] = each.name
-    if not asked:
+    unknown = _unknown(probes, facts, house, transit)
+    if len(unknown) < 2:
+        for each in unknown:
+            await _alone(each, facts, house, transit, to, seconds)
         return
+    asked: Asking = {
+        asyncio.create_task(_ask(each, house, transit, to, seconds)): each.name for each in unknown
+    }
     try:
         await asyncio.wait(asked)  # each ends in time
     finally:
@@ -243,9 +272,7 @@ async def _close(
 
 def begin(phase: Phase, house: MailHouse, transit: Transit, seconds: float) -> None:
     """Begin what goes on beside the phases that follow, now that this one has let it pass."""
-    for probe in phase.probes:
-        if not probe.lasting:
-            continue
+    for probe in phase.lasting:
         known = probe.known(house, transit)
         if known is not None:
             transit.facts.put(*known)
@@ -262,6 +289,23 @@ async def _ask(
         return await probe.run(house, transit, to)
 
 
+async def _alone(
+    probe: Probe,
+    facts: Facts,
+    house: MailHouse,
+    transit: Transit,
+    to: Recipient | None,
+    seconds: float,
+) -> None:
+    """Run the one probe that has to ask: without others, a task of its own gains nothing."""
+    try:
+        facts.put(*await _ask(probe, house, transit, to, seconds))
+    except Exception as error:  # whatever it is, the message is judged without
+        _broken(probe.name, error, transit)
+        facts.late.append(probe.name)
+        facts.late.sort()
+
+
 def _take(facts: Facts, asked: Asking, transit: Transit) -> None:
     """Put what these probes found; those that are not done are late."""
     if not asked:
@@ -272,13 +316,17 @@ def _take(facts: Facts, asked: Asking, transit: Transit) -> None:
         elif (error := task.exception()) is None:
             facts.put(*task.result())
         else:
-            if isinstance(error, MailError):  # such as a disk that does not give the content back
-                why = error.detail or str(error)
-                _log.warning("probe failed", probe=name, transit=transit.id, reason=why)
-            elif not isinstance(error, TimeoutError):
-                _log.error("probe failed", probe=name, transit=transit.id, exc_info=error)
+            _broken(name, error, transit)
             facts.late.append(name)
     facts.late.sort()
+
+
+def _broken(name: str, error: BaseException, transit: Transit) -> None:
+    if isinstance(error, MailError):  # such as a disk that does not give the content back
+        why = error.detail or str(error)
+        _log.warning("probe failed", probe=name, transit=transit.id, reason=why)
+    elif not isinstance(error, TimeoutError):
+        _log.error("probe failed", probe=name, transit=transit.id, exc_info=error)
 
 
 def judge(

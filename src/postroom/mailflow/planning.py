@@ -15,6 +15,7 @@ from typing import Any, Final
 from postroom.core.clock import Instant, to_datetime
 from postroom.core.ids import TRACE, external
 from postroom.domain import trace
+from postroom.domain.feedback.failures import Owed
 from postroom.domain.mailboxes.folders import place
 from postroom.domain.mailboxes.messages import Quota
 from postroom.domain.queue import HOUR, LOCALLY, Hop
@@ -55,7 +56,12 @@ JUNK: Final = "$Junk"
 """The keyword of junk that is filed elsewhere. RFC 9051 §2.3.2."""
 
 
-async def make_plan(house: MailHouse, transit: Transit, settling: Settling | None = None) -> Plan:
+async def make_plan(
+    house: MailHouse,
+    transit: Transit,
+    settling: Settling | None = None,
+    owed: Owed | None = None,
+) -> Plan:
     """The plan for a message whose content and recipients were accepted.
 
     Raises MailError if the store cannot keep its content; then nothing was kept.
@@ -130,6 +136,7 @@ async def make_plan(house: MailHouse, transit: Transit, settling: Settling | Non
         settling=settling,
         brought=brought,
         no_room=_no_room(transit) if each else (),
+        owed=owed,
     )
 
 

@@ -23,7 +23,6 @@ from postroom.domain.mailboxes.reading import usage
 from postroom.domain.mailboxes.rights import Right
 from postroom.domain.policy import Policy
 from postroom.domain.transit import Fact, Outside, Recipient, Transit
-from postroom.formats import headers
 from postroom.formats.address import Address, Group, Mailbox, parse_address_list, to_address
 from postroom.formats.parsed import Parsed, parse
 from postroom.mailflow import batv
@@ -86,7 +85,8 @@ async def author(house: MailHouse, transit: Transit, to: Recipient | None) -> tu
     principal, spool, parsed = transit.visit.principal, transit.spool, transit.parsed
     if principal is None or spool is None or parsed is None:
         return ()
-    found = headers.scan(spool.head(parsed.header_size))
+    found = transit.header()
+    assert found is not None  # as there is content
     named = [
         to_address(box)
         for field in (b"from", b"sender")
@@ -178,7 +178,10 @@ async def structure(house: MailHouse, transit: Transit, to: Recipient | None) ->
     if spool is None or seen is None:
         return ()
     # What is small takes less than going to a thread and back.
-    parsed = await asyncio.to_thread(_read, spool) if spool.in_file else _read(spool)
+    if spool.in_file:
+        parsed = await asyncio.to_thread(_read, spool)
+    else:
+        parsed = parse(spool.content(), transit.header())
     transit.parsed = parsed
     return (
         ContentFact(

@@ -36,6 +36,8 @@ from postroom.store.sql import Tx
 
 REFRESH: Final = 60.0
 """Seconds after which the domains of this server are read anew."""
+MOST_NAMES: Final = 2_000
+"""Names of strangers that are remembered, with who has them here."""
 ORIGINAL: Final = b"X-Postroom-Original-"
 _OURS: Final = re.compile(rb"^x-postroom-original-from[ \t]*+:", re.MULTILINE | re.IGNORECASE)
 _LAST_LINE_END: Final = re.compile(rb"\n(?![ \t])")
@@ -50,11 +52,11 @@ class Author:
     address: Address
 
 
-def the_author(spool: Spool, header_size: int) -> Author | None:
+def the_author(transit: Transit) -> Author | None:
     """None where it is not certain who wrote it: then other rules judge, and nothing is changed."""
-    found = headers.scan(spool.head(header_size))
-    fields = found.find(b"from")
-    if found.over_cap or len(fields) != 1:
+    found = transit.header()
+    fields = found.find(b"from") if found is not None else []
+    if found is None or found.over_cap or len(fields) != 1:
         return None
     listed = parse_address_list(fields[0].value(found.source))
     if len(listed) != 1 or isinstance(listed[0], Group):
@@ -69,12 +71,11 @@ def the_author(spool: Spool, header_size: int) -> Author | None:
 async def screened(house: MailHouse, transit: Transit, to: Recipient | None) -> tuple[Fact, ...]:
     """What in the From of a stranger's message misleads; the gravest of it."""
     visit, policy = transit.visit, transit.policy
-    spool, parsed = transit.spool, transit.parsed
-    if policy is None or spool is None or parsed is None:
+    if policy is None or transit.parsed is None:
         return ()
     if visit.protocol is not Protocol.SMTP or visit.principal is not None:
         return ()
-    author = the_author(spool, parsed.header_size)
+    author = the_author(transit)
     if author is None:
         return ()
     real = str(author.address)
@@ -93,7 +94,7 @@ async def screened(house: MailHouse, transit: Transit, to: Recipient | None) -> 
             return (_fact(Misleading.MISMATCH, told, real, why),)
     key = people.name_key(name)
     if key and not ours.is_ours(domain):
-        person = await house.mail.read(people.named, key)
+        person = await _named(house, key)
         if person is not None:
             why = f"{person} has the author's name, and the message is from {real}"
             return (_fact(Misleading.IMPERSONATION, str(person), real, why),)
@@ -126,9 +127,22 @@ async def _ours(house: MailHouse) -> Lookalikes:
     now = house.clock.monotonic()
     if now >= house.lookalikes_until:
         names = await house.mail.read(_domains)
-        house.lookalikes = await asyncio.to_thread(Lookalikes, names)  # 10 us for each
+        if not house.lookalikes.of(names):
+            house.lookalikes = await asyncio.to_thread(Lookalikes, names)  # 10 us for each
         house.lookalikes_until = now + REFRESH
     return house.lookalikes
+
+
+async def _named(house: MailHouse, key: str) -> Address | None:
+    """Somebody here of that name; new names count within a minute, as new domains do."""
+    now = house.clock.monotonic()
+    if now >= house.named_until or len(house.named) >= MOST_NAMES:
+        house.named.clear()
+        house.named_until = now + REFRESH
+    if key in house.named:
+        return house.named[key]
+    person = house.named[key] = await house.mail.read(people.named, key)
+    return person
 
 
 def _domains(tx: Tx) -> list[str]:
@@ -155,7 +169,7 @@ def rewritten(transit: Transit, spool: Spool) -> Rewritten | None:
     settings = policy.of(FromSettings)
     if settings.add_address == "off" and not settings.replace_mismatch:
         return None
-    author = the_author(spool, parsed.header_size)
+    author = the_author(transit)
     if author is None:
         return None
     before = visible(author.mailbox.name).strip()

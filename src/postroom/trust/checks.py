@@ -21,7 +21,7 @@ from postroom.net.dns import Answer, Kind, Record
 from postroom.net.dns.cache import Cache
 from postroom.trust import dkim, reverse
 from postroom.trust.dkim import BadKey, BodyHasher, DkimResult, Key, Read
-from postroom.trust.dmarc import Walks
+from postroom.trust.dmarc import DmarcResult, Identifier, Policy, Walks, evaluate_by
 from postroom.trust.lookups import Lookup
 from postroom.trust.reverse import Reverse
 from postroom.trust.spf import (
@@ -45,11 +45,10 @@ Ip: TypeAlias = IPv4Address | IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """The resolver knows the answers."""
+class _Applies:
+    """The DMARC policy that applies to a domain, if one does."""
 
-
-_ASKED: Final = _Asked()
+    policy: Policy | None
 
 
 class Checks:
@@ -58,7 +57,7 @@ class Checks:
     def __init__(self, lookup: Lookup, clock: Clock) -> None:
         self._lookup = lookup
         self._clock = clock
-        self._known: Cache[SpfResult | Reverse | _Asked] = Cache(MOST_ENTRIES, MOST_OCTETS)
+        self._known: Cache[SpfResult | Reverse | _Applies] = Cache(MOST_ENTRIES, MOST_OCTETS)
         self._keys: Cache[Key | BadKey] = Cache(MOST_KEYS, MOST_OCTETS)
 
     @property
@@ -140,11 +139,15 @@ class Checks:
     # --- DMARC ------------------------------------------------------------------------------
 
     def knows_policy(self, domain: str) -> bool:
-        """Whether the resolver still remembers the DMARC policy of a domain."""
-        return self._known.get(("dmarc", domain), self._clock.monotonic()) is not None
+        """Whether it is known which DMARC policy applies to a domain."""
+        return self._policy(domain) is not None
+
+    def _policy(self, domain: str) -> _Applies | None:
+        found = self._known.get(("dmarc", domain), self._clock.monotonic())
+        return found if isinstance(found, _Applies) else None
 
     async def ask_policy(self, domain: str, seconds: float) -> None:
-        """Ask for the DMARC policy of a domain, so that the resolver knows it when it matters.
+        """Ask for the DMARC policy of a domain, so that it is known when it matters.
 
         Takes `seconds` at most, and never raises.
         """
@@ -157,7 +160,26 @@ class Checks:
             return  # the check itself will tell
         finally:
             walks.close()
-        self._keep(watched, ("dmarc", domain), _ASKED, len(domain))
+        self._keep_policies(watched, walks)
+
+    async def dmarc(
+        self, domains: Sequence[str], identifiers: Sequence[Identifier], seconds: float
+    ) -> tuple[DmarcResult, ...]:
+        """A check for each author domain, in `seconds` at most: see `dmarc.evaluate`."""
+        watched = _Watched(self._lookup)
+        walks = Walks(watched)
+        for domain in domains:
+            known = self._policy(domain)
+            if known is not None:
+                walks.knows(domain, known.policy)
+        results = await evaluate_by(walks, domains, identifiers, seconds)
+        self._keep_policies(watched, walks)
+        return results
+
+    def _keep_policies(self, watched: _Watched, walks: Walks) -> None:
+        for domain, policy in walks.found().items():
+            size = len(domain) + (len(policy.record.text) if policy is not None else 0)
+            self._keep(watched, ("dmarc", domain), _Applies(policy), size)
 
     # --- the peer's name --------------------------------------------------------------------
 
@@ -177,7 +199,7 @@ class Checks:
         return found
 
     def _keep(
-        self, watched: _Watched, key: object, found: SpfResult | Reverse | _Asked, size: int
+        self, watched: _Watched, key: object, found: SpfResult | Reverse | _Applies, size: int
     ) -> None:
         if self._clock.monotonic() < watched.expires < math.inf:
             self._known.put(key, found, watched.expires, size + _COST)

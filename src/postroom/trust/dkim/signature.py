@@ -89,7 +89,10 @@ def names(found: dict[str, str]) -> Names:
 
 
 def _printable(text: str) -> str:
-    return "".join([c if c.isprintable() else "?" for c in text[:1000]])
+    text = text[:1000]
+    if text.isprintable():
+        return text
+    return "".join([c if c.isprintable() else "?" for c in text])
 
 
 def host(text: str) -> str:

@@ -12,7 +12,7 @@ from postroom.trust.dmarc.author import Authors
 from postroom.trust.dmarc.author import read as authors
 from postroom.trust.dmarc.discover import MOST_QUERIES, Policy, Walks, targets
 from postroom.trust.dmarc.disposition import Disposition, Wanted, dispose
-from postroom.trust.dmarc.evaluate import DEADLINE, evaluate, strictest
+from postroom.trust.dmarc.evaluate import DEADLINE, evaluate, evaluate_by, strictest
 from postroom.trust.dmarc.record import Record, mailbox, select
 from postroom.trust.dmarc.result import UNCHECKED, DmarcCode, DmarcResult, Identifier, Request
 
@@ -33,6 +33,7 @@ __all__ = [
     "authors",
     "dispose",
     "evaluate",
+    "evaluate_by",
     "mailbox",
     "select",
     "strictest",

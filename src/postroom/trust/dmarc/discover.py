@@ -51,6 +51,16 @@ class Walks:
         self._lookup = lookup
         self._asked: dict[str, asyncio.Task[Record | None]] = {}
         self._organisations: dict[str, str] = {}
+        self._told: dict[str, Policy | None] = {}
+        self._policies: dict[str, Policy | None] = {}
+
+    def knows(self, domain: str, policy: Policy | None) -> None:
+        """Another message has asked whose policy applies to this domain, and that still holds."""
+        self._told[domain] = policy
+
+    def found(self) -> dict[str, Policy | None]:
+        """Whose policy applies, by domain, as far as DNS said it to this message."""
+        return self._policies
 
     async def record(self, domain: str) -> Record | None:
         """The DMARC record of exactly this domain."""
@@ -80,6 +90,13 @@ class Walks:
 
         RFC 9989 §4.10.1: its own, else that of its organisation, else that of the suffix.
         """
+        if domain in self._told:
+            return self._told[domain]
+        if domain not in self._policies:
+            self._policies[domain] = await self._policy(domain)
+        return self._policies[domain]
+
+    async def _policy(self, domain: str) -> Policy | None:
         own = await self.record(domain)
         if own is not None:
             return Policy(domain, own, below=False)

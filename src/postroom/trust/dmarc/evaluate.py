@@ -31,9 +31,20 @@ async def evaluate(
     seconds: float = DEADLINE,
 ) -> tuple[DmarcResult, ...]:
     """One check for each author domain, in their order. Takes `seconds`, and never raises."""
-    walks = Walks(lookup)
+    return await evaluate_by(Walks(lookup), domains, identifiers, seconds)
+
+
+async def evaluate_by(
+    walks: Walks,
+    domains: Sequence[str],
+    identifiers: Sequence[Identifier],
+    seconds: float = DEADLINE,
+) -> tuple[DmarcResult, ...]:
+    """The same by the walks of this message, which are closed after it."""
+    checks = [_in_time(walks, domain, identifiers, seconds) for domain in domains]
     try:
-        checks = [_in_time(walks, domain, identifiers, seconds) for domain in domains]
+        if len(checks) == 1:  # nearly always: no task of its own for it
+            return (await checks[0],)
         return tuple(await asyncio.gather(*checks))
     finally:
         walks.close()

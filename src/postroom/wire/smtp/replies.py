@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from postroom.core.errors import Status
@@ -67,14 +68,21 @@ class Reply:
         Whatever is not printable becomes "?", so text from elsewhere cannot start a line of
         its own; beyond ASCII only if `utf8` (RFC 6531 §3.7.4.2).
         """
-        status = f"{self.status} " if self.status is not None else ""
-        room = REPLY_LINE - len("250-") - len(status) - len("\r\n")
-        pieces = [piece for line in self.lines for piece in _wrap(_clean(line, utf8), room)]
-        last = pieces.pop()
-        prefix = f"{self.code}-{status}".encode("ascii")
-        whole = [prefix + piece + b"\r\n" for piece in pieces]
-        whole.append(f"{self.code} {status}".encode("ascii") + last + b"\r\n")
-        return b"".join(whole)
+        return _rendered(self, utf8)
+
+
+def _render(reply: Reply, utf8: bool) -> bytes:
+    status = f"{reply.status} " if reply.status is not None else ""
+    room = REPLY_LINE - len("250-") - len(status) - len("\r\n")
+    pieces = [piece for line in reply.lines for piece in _wrap(_clean(line, utf8), room)]
+    last = pieces.pop()
+    prefix = f"{reply.code}-{status}".encode("ascii")
+    whole = [prefix + piece + b"\r\n" for piece in pieces]
+    whole.append(f"{reply.code} {status}".encode("ascii") + last + b"\r\n")
+    return b"".join(whole)
+
+
+_rendered = lru_cache(maxsize=64)(_render)  # most are the same few
 
 
 def ehlo_reply(domain: str, greeting: str, keywords: Iterable[str]) -> Reply:
