@@ -10,6 +10,8 @@ CODE   := src tests tools $(if $(wildcard bench/*.py),bench)
 
 # The form of make verify: long, or the short seeded one that CI runs.
 FORM   ?= long
+# How many groups of it run at once; numbers are taken with one.
+AT_ONCE ?= 1
 
 .PHONY: help setup run test check verify bench
 .DEFAULT_GOAL := help
@@ -51,7 +53,7 @@ check: setup
 	$(PY) -m tools.manual --check
 
 verify: setup
-	$(PY) -m tools.verify --form $(FORM)
+	$(PY) -m tools.verify --form $(FORM) --at-once $(AT_ONCE)
 
 bench: setup
 	$(PY) -m bench

@@ -1,9 +1,11 @@
 """Run the proofs of `make verify`: every group in tests/verify, or those that are named.
 
-    python -m tools.verify [--form short|long] [--write] [GROUP ...]
+    python -m tools.verify [--form short|long] [--write | --at-once N] [GROUP ...]
 
 Prints each group's numbers and exits 1 if anything did not hold. With --write the numbers also
-go into docs/verification.md, between the marks of their group; a failed group's do not.
+go into docs/verification.md, between the marks of their group; a failed group's do not. With
+--at-once so many groups run beside each other, each in a process of its own: most of them wait
+most of the time.
 """
 
 from __future__ import annotations
@@ -14,14 +16,18 @@ import importlib
 import os
 import platform
 import re
+import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from queue import SimpleQueue
 from types import ModuleType
 from typing import TypeGuard
 
+from postroom.testing.process import SHARE
 from tools.tree import ROOT
 from tools.verification import Form, Group, Report
 
@@ -100,19 +106,61 @@ def _run_all(names: Iterable[str], form: Form, root: Path, *, write: bool) -> li
     return failures
 
 
+def _run_beside(names: Iterable[str], form: Form, root: Path, at_once: int) -> list[str]:
+    """Run groups in processes of their own, so many at once; the failures of all."""
+
+    shares: SimpleQueue[int] = SimpleQueue()
+    for share in range(at_once):
+        shares.put(share + 1)
+
+    def run(name: str) -> tuple[str, subprocess.CompletedProcess[str]]:
+        command = [sys.executable, "-m", "tools.verify", "--form", form.value, name]
+        pipe, both = subprocess.PIPE, subprocess.STDOUT
+        share = shares.get()
+        try:
+            environment = {**os.environ, SHARE: f"{share}/{at_once}"}
+            return name, subprocess.run(
+                command,
+                cwd=root,
+                env=environment,
+                stdout=pipe,
+                stderr=both,
+                text=True,
+                check=False,
+            )
+        finally:
+            shares.put(share)
+
+    failures = []
+    with ThreadPoolExecutor(at_once) as pool:
+        for done in as_completed([pool.submit(run, name) for name in names]):
+            name, ended = done.result()
+            print(ended.stdout, end="", flush=True)
+            if ended.returncode != 0:
+                failures.append(f"{name} ended with {ended.returncode}")
+    return failures
+
+
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> int:
     """Run what was asked for; 1 if anything did not hold."""
     known = groups(root)
     parser = argparse.ArgumentParser(prog="python -m tools.verify", description=__doc__)
     parser.add_argument("--form", choices=[f.value for f in Form], default=Form.LONG.value)
     parser.add_argument("--write", action="store_true", help=f"update {DOCUMENT}")
+    parser.add_argument("--at-once", type=int, default=1, metavar="N")
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=", ".join(known))
     options = parser.parse_args(arguments)
     unknown = sorted(set(options.groups) - set(known))
     if unknown:
         parser.error(f"no such group: {', '.join(unknown)}; there are {', '.join(known)}")
+    if options.write and options.at_once > 1:
+        parser.error("numbers are written of groups that had the machine to themselves")
     names = options.groups or known
-    failures = _run_all(names, Form(options.form), root, write=options.write)
+    form = Form(options.form)
+    if options.at_once > 1:
+        failures = _run_beside(names, form, root, options.at_once)
+    else:
+        failures = _run_all(names, form, root, write=options.write)
     outcome = f"{len(failures)} did not hold" if failures else "all hold"
     print(f"verify: {len(names)} groups, {outcome}", file=sys.stderr if failures else sys.stdout)
     return 1 if failures else 0

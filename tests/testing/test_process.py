@@ -12,7 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from postroom.testing.process import ProcessDiedError, ServerProcess, descendants, free_offset
+from postroom.testing.process import (
+    SHARE,
+    STANDARD_PORTS,
+    ProcessDiedError,
+    ServerProcess,
+    descendants,
+    free_offset,
+)
 
 # Two workers in the supervisor's group; DIR/ready appears when they run.
 SERVER = """
@@ -170,6 +177,15 @@ def test_an_offset_is_found_at_which_all_ports_are_free() -> None:
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(("127.0.0.1", port + offset))
+
+
+def test_nobody_gets_a_port_of_another_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    ports = []
+    for share in ("1/2", "2/2"):
+        monkeypatch.setenv(SHARE, share)
+        offsets = {free_offset((25,), start=None) for _ in range(200)}
+        ports.append({offset + port for offset in offsets for port in STANDARD_PORTS})
+    assert not ports[0] & ports[1]
 
 
 def test_an_offset_with_a_taken_port_is_passed_over() -> None:

@@ -84,6 +84,31 @@ def test_an_unknown_group_is_misuse(checkout: Path) -> None:
     assert raised.value.code == 2
 
 
+def test_groups_run_beside_each_other_in_processes_of_their_own(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tools = checkout / "tools"
+    tools.mkdir()
+    # What stands for the tool says what it was asked for, once both are there.
+    (tools / "verify.py").write_text(
+        "import sys, time\nfrom pathlib import Path\n"
+        "name = sys.argv[-1]\nPath(name).touch()\nends = time.monotonic() + 30\n"
+        "while not (Path('good').exists() and Path('bad').exists()):\n"
+        "    assert time.monotonic() < ends\n    time.sleep(0.01)\n"
+        "print(*sys.argv[1:])\nsys.exit(name == 'bad')\n"
+    )
+    assert main(["--form", "short", "--at-once", "2"], checkout) == 1
+    said = capsys.readouterr()
+    assert sorted(said.out.splitlines()) == ["--form short bad", "--form short good"]
+    assert "1 did not hold" in said.err
+
+
+def test_numbers_of_groups_that_ran_beside_others_are_not_written(checkout: Path) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(["--write", "--at-once", "2"], checkout)
+    assert raised.value.code == 2
+
+
 def test_a_group_that_raises_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(name: str) -> None:
         raise TypeError(name)

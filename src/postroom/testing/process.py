@@ -192,6 +192,11 @@ def descendants(pid: int) -> list[int]:
         return []
 
 
+SHARE: Final = "POSTROOM_TESTING_SHARE"
+"""The environment's name for which part of the ports is for this process and its children."""
+_APART: Final = 13  # steps: what lies closer could have ports in common, as 5269 - 4069 is 1200
+
+
 def free_offset(
     ports: Iterable[int] = STANDARD_PORTS, *, host: str = "127.0.0.1", start: int | None = None
 ) -> int:
@@ -199,16 +204,24 @@ def free_offset(
 
     Below the range from which the system picks ports for clients. Tests that run beside each
     other begin at different places; another process can still be faster, so a server that
-    finds a port taken is started again with another offset.
+    finds a port taken is started again with another offset. Where the environment names a share,
+    `1/2` or `2/2`, nobody with another share gets the same ports, not even between two starts.
     """
     wanted = tuple(ports)
-    offsets = range(10_000, 26_000, 100)
+    offsets = _share(range(10_000, 26_000, 100), os.environ.get(SHARE, "1/1"))
     first = offsets.index(start) if start is not None else random.randrange(len(offsets))
     for n in range(len(offsets)):
         offset = offsets[(first + n) % len(offsets)]
         if all(_free(host, port + offset) for port in wanted):
             return offset
     raise OSError("no offset at which all ports are free")
+
+
+def _share(offsets: range, named: str) -> range:
+    """One of so many parts, as `n/of`; between them lie some that nobody has."""
+    n, of = map(int, named.split("/"))
+    size = len(offsets) // of
+    return offsets[(n - 1) * size : n * size - (_APART if of > 1 else 0)]
 
 
 def _free(host: str, port: int) -> bool:
