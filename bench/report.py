@@ -20,6 +20,8 @@ from bench.runner import Outcome, reached
 BEGIN = "<!-- measured: begin; written by python -m bench --write -->"
 END = "<!-- measured: end -->"
 _HEADING = "### "  # of a workload's section between the markers
+_OURS = frozenset({"postroom", "our dkim"})
+"""Targets that goals are for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,7 @@ def _row_json(row: Row) -> dict[str, object]:
         "ratio": row.ratio,
         "peer": goal.peer if goal else None,
         "goal": goal.words if goal else None,
-        "reached": reached(row, goal) if goal and row.target == "postroom" else None,
+        "reached": reached(row, goal) if goal and row.target in _OURS else None,
     }
 
 
@@ -160,7 +162,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     goal = row.measure.goal
     low, high = row.spread
     wanted = ""
-    if goal is not None and row.target == "postroom":
+    if goal is not None and row.target in _OURS:
         met = reached(row, goal)
         wanted = goal.words + {True: ": reached", False: ": not reached", None: ""}[met]
     notes = ", ".join(f"{name} {_number(row.note(name) or 0.0)}" for name in _note_names(row))

@@ -12,20 +12,21 @@ from postroom.trust.dkim import sign as signing
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """A private RSA key of 2,048 bits, as PKCS #8."""
+    """A private key, Ed25519 or RSA of 2,048 bits, as PKCS #8."""
 
     domain: str
     selector: str
     private: bytes = field(repr=False)
+    kind: str = trust.RSA
 
     @classmethod
-    def make(cls, domain: str, selector: str) -> Signer:
-        return cls(domain, selector, signing.make_key(trust.RSA))
+    def make(cls, domain: str, selector: str, kind: str = trust.RSA) -> Signer:
+        return cls(domain, selector, signing.make_key(kind), kind)
 
     @property
     def record(self) -> str:
         """What DNS says of it."""
-        return signing.record(trust.RSA, self.private)
+        return signing.record(self.kind, self.private)
 
     def sign(self, content: bytes, now: int = 1_700_000_000) -> bytes:
         """The signature field."""
@@ -36,4 +37,4 @@ class Signer:
 
 @cache
 def _loaded(signer: Signer) -> signing.SigningKey:
-    return signing.load(signer.domain, signer.selector, trust.RSA, signer.private)
+    return signing.load(signer.domain, signer.selector, signer.kind, signer.private)

@@ -111,7 +111,7 @@ async def test_the_check_tells_of_each_cause_once_and_fails_for_errors(admin: Ad
     zones.text("_dmarc.example.org", "v=DMARC1; p=reject")
     await admin.do("dkim key create", domain=DOMAIN, kind="ed25519", selector="s")
     async with asking(admin, zones) as there:
-        report = await there.json("dns check", domains=[DOMAIN])
+        report = await there.json("dns check", domains=[DOMAIN], dns_only=True)
         assert report.looked_at == ("mail.example.org", DOMAIN)
         assert [each.code for each in report.findings] == [
             "spf-missing",
@@ -135,8 +135,23 @@ async def test_dns_that_is_in_order_is_all_well(admin: Admin) -> None:
         zones.load(found.text, ".")
         zones.zone(DOMAIN)
         assert key.zone.split('"')[1] in found.text
-        report = await there.do("dns check")
+        report = await there.do("dns check", dns_only=True)
     assert report.findings == () and report.told().endswith("All is well.")
+
+
+async def test_exchangers_are_called_unless_dns_alone_is_wanted(admin: Admin) -> None:
+    await named(admin)
+    nowhere = "240.0.0.1"  # no mail is sent there, so nobody is called
+    await admin.do("settings set", name="dns.addresses", value=nowhere)
+    zones = Zones()
+    async with asking(admin, zones) as there:
+        zones.load((await there.do("dns records", domain=DOMAIN)).text, ".")
+        zones.zone(DOMAIN)
+        called = await there.do("dns check")
+        alone = await there.do("dns check", dns_only=True)
+    (found,) = [each for each in called.findings if each not in alone.findings]
+    assert (found.code, found.name) == ("mx-unreachable", "mail.example.org")
+    assert f"{nowhere} is an address to which no mail is sent from here" in found.sentence
 
 
 async def test_what_cannot_be_is_refused(admin: Admin) -> None:

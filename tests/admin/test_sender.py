@@ -42,6 +42,18 @@ async def test_lines_are_shown_with_their_numbers(admin: Admin) -> None:
     assert (await admin.do("sender show", listener="smtp")).lines == ("spf=fail junk",)
 
 
+async def test_a_domain_may_have_lines_of_its_own(admin: Admin) -> None:
+    await admin.do("domain create", domain="b.example")
+    await put(admin, "sender.rules", LINES)
+    await put(admin, "sender.rules", ("spf=fail refuse",), Place(Scope.DOMAIN, "b.example"))
+    assert (await admin.do("sender show", domain="B.example")).lines == ("spf=fail refuse",)
+    there = await admin.do("sender test", domain="b.example", results=["spf=fail"])
+    here = await admin.do("sender test", results=["spf=fail"])
+    assert (there.action, here.action) == ("refuse", "")
+    with pytest.raises(NotFound):
+        await admin.do("sender show", domain="c.example")
+
+
 @pytest.mark.parametrize(
     ("results", "action", "by", "reply"),
     (

@@ -364,6 +364,11 @@ def box(
         ),
         ("Jörg <jörg@bücher.test>".encode(), [box("Jörg", "jörg", "bücher.test")]),
         (b"J\xf6rg <j@a.test>", [box("Jörg", "j", "a.test", b"J\xf6rg")]),
+        # blanks around the dots of a domain, RFC 5322 §4.4; those of a name part words
+        (b"a@b .test", [box("", "a", "b.test")]),
+        (b"a@b. test, <a@b .test>", [box("", "a", "b.test"), box("", "a", "b.test")]),
+        (b"J. R. Doe a@b.test", [box("J. R. Doe", "a", "b.test")]),
+        (b"Doe J. a@b.test", [box("Doe J.", "a", "b.test")]),
         # damage
         (b", , j@a.test,", [box("", "j", "a.test")]),
         (b"a@b.test c@d.test", [box("", "a", "b.test"), box("", "c", "d.test")]),
@@ -545,6 +550,7 @@ def test_composing_refuses_what_has_no_address() -> None:
             b"a ",
             b"a@",
             b"a@b ",
+            b"a@b. ",
             b"<a@b>",
             b"<@a,",
             b"=?a?q?",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from postroom.core.settings import Place, Scope
 from postroom.mailflow.deciding import WHOLE
+from postroom.mailflow.sender.settings import SenderSettings
 from postroom.mailflow.settings import DmarcSettings, SpfSettings
 from postroom.testing.smtp import SmtpClient
 from postroom.wire.smtp import Reply
@@ -33,7 +34,7 @@ async def failing(world: World, record: str = REJECT) -> int:
 
 
 def test_what_a_domain_may_set_is_what_judges_a_message_as_a_whole() -> None:
-    assert {SpfSettings, DmarcSettings} == set(WHOLE)
+    assert {SpfSettings, DmarcSettings, SenderSettings} == set(WHOLE)
 
 
 async def test_a_domain_decides_for_its_own_recipients(mx_both: Mx) -> None:
@@ -110,6 +111,47 @@ async def test_what_spf_disowns_is_refused_for_the_domain_that_wants_it(mx: Mx) 
         assert [*(each.code for each in replies), end.code] == [250, 452, 250]
         _, end = await bring(client, CAROL)
         assert (end.code, str(end.status)) == (550, "5.7.23")
+
+
+async def test_lines_of_the_sender_policy_are_those_of_the_domain(mx: Mx) -> None:
+    lines = ("spf=none tag Strange", "spf=none quarantine")
+    async with checking(mx) as world, mx.connect() as client:
+        carol = await mx.account(CAROL)
+        await mx.set("sender.rules", ("spf=none refuse",))
+        await mx.set("sender.rules", lines, THERE)
+        replies, end = await bring(client, BOB, CAROL)
+        assert [*(each.code for each in replies), end.code] == [250, 452, 550]
+        assert (await mx.refusal(end))["verdicts"][-1]["set at"] == "server"
+        _, end = await bring(client, CAROL)
+        assert end.code == 250
+        assert not await mx.content(carol)
+        (held,) = await mx.waiting()
+        assert held.address == CAROL
+        kept = await world.record()
+        assert [each["set at"] for each in kept["verdicts"]] == [f"domain:{OTHER}"] * 2
+
+
+async def test_a_mark_of_the_lines_of_a_domain_is_set_by_nobody_else(mx: Mx) -> None:
+    async with checking(mx), mx.connect() as client:
+        carol = await mx.account(CAROL)
+        await mx.set("sender.rules", ('spf=pass tag "X-Vouched: yes"',), THERE)
+        forged = message(fields=b"X-Vouched: yes\r\n")
+        assert (await client.deliver(ME, [CAROL], forged)).accepted
+        (content,) = await mx.content(carol)
+        assert b"X-Vouched" not in content
+
+
+async def test_who_is_approved_by_one_domain_is_not_by_another(mx: Mx) -> None:
+    async with checking(mx) as world, mx.connect() as client:
+        carol = await failing(world)
+        world.policy("v=spf1 ip4:127.0.0.0/8 -all", "evil.example")
+        await mx.set("sender.rules", ("dkim=none refuse",))
+        await mx.set("sender.approved", ("spf:evil.example",), THERE)
+        await client.ask("MAIL FROM:<x@evil.example>")
+        assert [(await client.ask(f"RCPT TO:<{each}>")).code for each in (CAROL, BOB)] == [250, 452]
+        await client.ask("DATA")
+        assert (await client.content(message())).code == 250
+        assert await mx.count(carol) == 1
 
 
 async def test_where_nobody_is_doubted_nobody_is_put_off(doors: Doors) -> None:

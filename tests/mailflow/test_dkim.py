@@ -215,6 +215,29 @@ async def test_the_mail_of_strangers_is_not_signed_on_its_way_through(
     assert b"DKIM-Signature" not in content
 
 
+async def test_a_signature_ends_where_that_is_wanted_but_not_before_its_mail_is_given_up(
+    doors: Doors, dns: Dns, keys: Keyring
+) -> None:
+    """RFC 6376 §3.5, x=: whoever keeps a copy cannot replay it for ever. Attack class 5."""
+    mx = doors.mx
+    key = await signs(mx, "ed25519")
+    day, now = 86_400, mx.clock.now() // 1000
+    ends = []
+    for days in (0, 1, 30):
+        await mx.set("dkim.valid_days", days, Place(Scope.DOMAIN, DOMAIN))
+        async with doors.signed_in() as client:
+            assert (await client.deliver(f"ann@{DOMAIN}", [FAR], LETTER)).accepted
+        contents = [content for _, content in await doors.outgoing()]
+        fields = signed_fields(contents[-1])[0]
+        ends.append(int(fields["x"]) - now if "x" in fields else 0)
+        assert (await signed.verify(contents[-1], zone_of(key), now))[0].code.value == "pass"
+    assert ends == [0, 6 * day, 30 * day]  # it is tried for five days
+    late = await signed.verify(contents[-1], zone_of(key), now + 31 * day)
+    assert late[0].code.value == "fail"
+    anew = await outgoing.again(mx.house, contents[-1])
+    assert int(signed_fields(anew)[0]["x"]) == now + 30 * day
+
+
 async def test_keys_that_cannot_be_opened_lose_no_mail(
     doors: Doors, dns: Dns, keys: Keyring
 ) -> None:

@@ -250,17 +250,6 @@ async def test_attack_15_a_stranger_cannot_have_reports_sent_to_others(mx: Mx) -
     assert counted(dmarc_reports.UNSENT) == before + 1
 
 
-async def test_who_takes_less_gets_none(mx: Mx) -> None:
-    asking(mx, {"a.example": "v=DMARC1; p=none; rua=mailto:d@a.example!1k,mailto:e@a.example!1m"})
-    await seen(mx, SEEN)
-    tomorrow(mx)
-    await run(mx)
-    assert [each.address for each in await waiting(mx)] == ["e@a.example"]
-    (line,) = [each for each in await listed(mx) if not each.told.trace]
-    assert line.told.octets > 1024
-    assert line.told.why.endswith("and 1024 are taken there")
-
-
 async def test_what_cannot_be_read_keeps_nobody_else_waiting(
     mx: Mx, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,7 @@ from tests.mailflow.doors import ANN as ME
 from tests.mailflow.doors import Doors
 from tests.mailflow.serving import DOMAIN, OTHER, Mx, at_listener, message
 from tests.mailflow.test_posting import NEWS, folder
+from tests.trust import signed
 from tests.trust.zones import Dns
 
 BOB = f"bob@{DOMAIN}"
@@ -192,6 +193,18 @@ async def two_authors(mx: Mx, client: SmtpClient) -> Reply:
     return (await client.deliver(ANN, [BOB], b"From: <x@evil.example>\r\n" + message())).last
 
 
+def copied(other: str) -> Play:
+    """A signed message, of which the setting for the other rule about copies says nothing."""
+
+    async def play(mx: Mx, client: SmtpClient) -> Reply:
+        mx.house.checks = Checks(signed.zone(), mx.clock)
+        await mx.set(other, None)
+        return (await client.deliver(ANN, [BOB], signed.other())).last
+
+    play.__name__ = f"copied {other}"
+    return play
+
+
 # --- plays at the door of submission ------------------------------------------------------------
 
 
@@ -260,6 +273,8 @@ CASES = [
     Case("not_our_bounce", bounced, 550, "5.7.1", "batv.on_untagged", "refuse", "accept"),
     Case("misleading_from", misleading, 550, "5.7.1", "from.on_mismatch", "refuse", "accept"),
     Case("apart", of_two_minds, 452, "4.5.3"),
+    Case("replay_refused", copied("replay.defer_at"), 550, "5.7.1", "replay.refuse_at", 1, 0),
+    Case("replay_deferred", copied("replay.refuse_at"), 451, "4.7.1", "replay.defer_at", 1, 0),
     Case("known", unknown, 550, "5.1.1"),
     Case("reports_budget", reported, 451, "4.7.0", "reports.a_source", 1, 100),
     Case("line_ends", bare, 554, "5.6.0"),
@@ -316,7 +331,7 @@ CASES = [
     ),
     Case("whole_header", many_fields, 552, "5.3.4", listener="submission"),
 ]
-FILING = {"dmarc_marked", "sender_marked", "sender_accepted", "sender_filed"}
+FILING = {"dmarc_marked", "sender_marked", "sender_accepted", "sender_filed", "replay_filed"}
 """Rules that refuse nothing; what they do is played in tests of their own."""
 HEAVY = {"reports_size"}
 """Played once, in test_filing: it takes more octets than any report has."""
@@ -408,7 +423,8 @@ async def test_flipping_that_one_setting_changes_no_other_outcome(doors: Doors, 
         await mx.set(case.setting, value)
         seen: dict[str, tuple[int, str]] = {}
         for play in sorted(others, key=lambda p: p.__name__):
-            much = play in (big, hops, many, guesses) or others[play].setting.startswith("sender.")
+            of = others[play].setting
+            much = play in (big, hops, many, guesses) or of.startswith(("sender.", "replay."))
             if case.setting.startswith("quota") and much:
                 continue  # they ask for more than that account's room
             async with others[play].enter(doors) as client:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import re
+from base64 import b64decode
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
@@ -15,16 +18,20 @@ from postroom.core.secrets import Keyring
 from postroom.domain.feedback import failures
 from postroom.domain.feedback.failures import Listed
 from postroom.domain.queue import HOUR, Recipient
+from postroom.formats import headers
 from postroom.mailflow import failure_reports, upkeep
 from postroom.mailflow.composed import ComposedQueue
 from postroom.mailflow.failure_reports import send_failure_reports
 from postroom.mailflow.understanding import understand
 from postroom.store.sql import Tx, sql
+from postroom.trust import dkim as trust_dkim
 from postroom.trust.checks import Checks
+from postroom.trust.dkim import key as keys
 from tests.mailflow.serving import DOMAIN, Mx, message
 from tests.mailflow.test_authentication import ANN, BOB, World, checking
 from tests.mailflow.test_dmarc import ME
 from tests.mailflow.test_dmarc import policy as publish
+from tests.trust import signed
 from tests.trust.zones import Dns
 
 ASKED = "v=DMARC1; p=reject; ruf=mailto:f@elsewhere.example"
@@ -35,6 +42,7 @@ async def asked(world: World, record: str = ASKED) -> None:
     """A domain that wants such reports, and a server that sends them."""
     await publish(world, record)
     await world.mx.set("dmarc.send_failure_reports", True)
+    await world.mx.set("dmarc.failure_reports_every", 0)
 
 
 async def waiting(mx: Mx) -> list[Recipient]:
@@ -205,6 +213,123 @@ async def test_redacted_it_names_nobody_and_one_person_alike(mx: Mx, tmp_path: P
     )
     assert len(from_) == len(to) == 18 and from_ != to
     assert f"redacted-{from_}@evil.example".encode() in raw  # ann, too
+
+
+@pytest.mark.parametrize(
+    ("content", "shown"), (("whole", (True, True)), ("headers", (True, False)), ("redacted", ()))
+)
+async def test_what_a_broken_signature_is_over_goes_as_far_as_the_message_does(
+    mx: Mx, content: str, shown: tuple[bool, ...]
+) -> None:
+    """RFC 6591 §3.2.2: what the verifier hashed; of a body that changed, the header still holds."""
+    zone = signed.zone()
+    zone.add("_dmarc.a.example", "TXT", "v=DMARC1; p=none; fo=1:d; ruf=mailto:f@a.example")
+    mx.house.checks = Checks(zone, mx.clock)
+    await mx.set("dmarc.send_failure_reports", True)
+    await mx.set("dmarc.failure_reports_content", content)
+    await mx.account(BOB)
+    changed = signed.ours(kinds=("rsa",)).replace(b"ready?\r\n", b"ready?  Now? \r\n")
+    async with mx.connect() as client:
+        assert (await client.deliver("ann@b.example", [BOB], changed)).accepted
+        letter, raw = await reported(mx)
+    machine = list(letter.iter_parts())[1]
+    told = message_from_bytes(machine.as_bytes().partition(b"\n\n")[2].lstrip())
+    assert told["DKIM-Domain"] == "a.example"
+    assert "".join(told["DKIM-Selector-DNS"].split()).startswith('"v=DKIM1')
+    header, body = (
+        b64decode("".join(told.get(f"DKIM-Canonicalized-{part}", "").split()))
+        for part in ("Header", "Body")
+    )
+    assert [bool(header), bool(body)] == list(shown or (False, False))
+    if header:
+        (read,) = trust_dkim.signatures(headers.scan(changed), signed.NOW)
+        assert read.signature is not None
+        key = keys.read(signed.record("rsa").encode())
+        assert key.holds(read.signature.octets, hashlib.sha256(header).digest())
+    if body:
+        assert body == b"Is it ready? Now?\r\n\r\nAnn\r\n"
+    assert max(map(len, raw.split(b"\r\n"))) <= 998
+
+
+async def test_a_body_that_changed_is_told_from_a_signature_that_does_not_hold(mx: Mx) -> None:
+    zone = signed.zone()
+    zone.add("_dmarc.a.example", "TXT", "v=DMARC1; p=none; fo=d; ruf=mailto:f@a.example")
+    mx.house.checks = Checks(zone, mx.clock)
+    await mx.set("dmarc.send_failure_reports", True)
+    await mx.account(BOB)
+    whole = signed.ours(kinds=("rsa",))
+    async with mx.connect() as client:
+        for broken in (
+            whole.replace(b"ready", b"done"),
+            whole.replace(b"Subject: Dinner", b"Subject: Lunch"),
+        ):
+            assert (await client.deliver("ann@b.example", [BOB], broken)).accepted
+        while await send_failure_reports(mx.house):
+            pass
+    found = [line for raw in await letters(mx) for line in raw.split(b"\r\n")]
+    assert {each for each in found if each.startswith(b"Auth-Failure")} == {
+        *(b"Auth-Failure: bodyhash", b"Auth-Failure: signature"),
+    }
+
+
+# --- those that are alike -------------------------------------------------------------------------
+
+
+def incidents(raw: bytes) -> int:
+    found = re.search(rb"^Incidents: ([0-9]+)\r$", raw, re.MULTILINE)
+    return int(found[1]) if found else 1
+
+
+async def test_what_fails_alike_is_counted_and_told_with_the_next_report(mx_both: Mx) -> None:
+    mx = mx_both
+    async with checking(mx) as world, mx.connect() as client:
+        await asked(world, MILD)
+        await mx.set("dmarc.failure_reports_every", 60)
+        for _ in range(4):
+            assert (await client.deliver(ME, [BOB], message())).accepted
+        assert await owed(mx) == 1
+        mx.clock.advance(3600)
+        assert (await client.deliver(ME, [BOB], message())).accepted
+        mx.clock.advance(3600)
+        assert (await client.deliver(ME, [BOB], message())).accepted
+        while await send_failure_reports(mx.house):
+            pass
+    told = await letters(mx)
+    assert sorted(map(incidents, told)) == [1, 1, 4]
+    words = b"3 more messages failed alike since the last report."
+    assert [words in each for each in told] == [incidents(each) == 4 for each in told]
+
+
+async def test_what_fails_otherwise_or_from_elsewhere_is_told_apart(mx: Mx) -> None:
+    async with checking(mx) as world:
+        await asked(world, MILD)
+        await publish(world, MILD, "other.example")
+        await mx.set("dmarc.failure_reports_every", 60)
+        other = message().replace(b"Ann <ann@elsewhere", b"Ann <ann@other")
+        async with mx.connect() as client:
+            for content in (message(), other, message(), other):
+                assert (await client.deliver(ME, [BOB], content)).accepted
+    assert await owed(mx) == 2
+
+
+async def test_attack_15_beyond_the_limit_only_those_are_counted_who_were_told_of(mx: Mx) -> None:
+    """A stranger has addresses without end, and each would be a row."""
+    limits = failures.Limits(10, 2, 60_000)
+    now = mx.clock.now()
+
+    async def owe(n: int, source: str, at: int = 0) -> bool:
+        report = failures.Owed(
+            n, "a.example", Instant(now + at), {"told": {}}, b"", limits, source, "dmarc"
+        )
+        return await mx.house.mail.write(failures.owe, report)
+
+    assert [await owe(n, f"192.0.2.{n}") for n in range(50)] == [True, True, *[False] * 48]
+    count = sql("SELECT count(*) FROM dmarc_failure_alike")
+    assert await mx.house.mail.read(lambda tx: tx.one(count)) == (2,)
+    assert not await owe(60, "192.0.2.1", 61_000)  # alike no more, but enough for the day
+    assert await owe(61, "192.0.2.1", 24 * HOUR)
+    due = await mx.house.mail.read(failures.due, Instant(now + 24 * HOUR), 10)
+    assert [each.incidents for each in due] == [1, 1, 2]
 
 
 # --- who gets none --------------------------------------------------------------------------------
@@ -406,3 +531,5 @@ async def test_what_was_told_is_forgotten_in_time(mx: Mx) -> None:
     while await upkeep.forget_feedback(mx.house):
         pass
     assert not await listed(mx)
+    count = sql("SELECT count(*) FROM dmarc_failure_alike")
+    assert await mx.house.mail.read(lambda tx: tx.one(count)) == (0,)

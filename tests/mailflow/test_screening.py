@@ -206,6 +206,18 @@ async def test_names_are_shown_with_the_address(
     assert content.endswith(b"\r\n\r\nGood morning.\r\n")
 
 
+async def test_a_name_that_cannot_be_written_anew_stays_and_the_trace_says_so(mx: Mx) -> None:
+    """An address beyond ASCII, in a message that came without SMTPUTF8."""
+    bob = await mx.account(BOB)
+    await mx.set("from.add_address", "after")
+    assert (await bring(mx, "Ann <j\u00f6rg@far.example>")).code == 250
+    (content,) = await mx.content(bob)
+    assert "From: Ann <j\u00f6rg@far.example>\r\n".encode() in content
+    assert b"X-Postroom-Original-From" not in content
+    (told,) = (await mx.traces())[-1]["amended"]
+    assert told.startswith("left the author's name as it came: ")
+
+
 async def test_what_goes_to_others_stays_as_it_came(doors: Doors) -> None:
     """Its signatures hold: only the copies of our own accounts are changed."""
     mx = doors.mx

@@ -11,8 +11,12 @@ from authres import FeatureContext
 from postroom.admin.explain import Now, story
 from postroom.core.secrets import Keyring
 from postroom.core.settings import Place, Scope
+from postroom.domain.transit import Protocol, Visit
 from postroom.formats import headers
+from postroom.formats.address import parse_mailbox
 from postroom.formats.authres import MethodResult
+from postroom.mailflow.intake import MailFrom, Streamed
+from postroom.net.connection import Peer
 from postroom.net.dns import Kind
 from postroom.testing.dns import Fault, What
 from postroom.trust.vbr import Info, read
@@ -220,6 +224,53 @@ async def test_what_needs_no_such_field_gets_none(
         ((_, content),) = await doors.outgoing()
     expected = [Info(DOMAIN, "list", ("mine.example",))] if case == "own field" else []
     assert info(content) == expected
+
+
+async def composed(mx: Mx, cause: str, author: str = f"postmaster@mail.{DOMAIN}") -> bytes:
+    """What leaves of a message that the server wrote."""
+    letter = (
+        f"From: Mail <{author}>\r\nTo: {FAR}\r\nSubject: Report\r\n"
+        "Message-ID: <2@mail.example.test>\r\nDate: Thu, 1 Jan 2026 00:00:00 +0000\r\n\r\nText\r\n"
+    ).encode()
+    visit = Visit("s1", Peer(None, 0, None, 0, "composed"), Protocol.COMPOSED, mx.clock.now())
+    transit, _ = await mx.intake.mail(visit, MailFrom(None, cause=cause))
+    assert (await mx.intake.rcpt(transit, parse_mailbox(FAR))).passes
+    mx.intake.spool(transit).write(letter)
+    assert (await mx.intake.data(transit, Streamed(len(letter)))).verdict.passes
+    (waiting,) = await mx.waiting()
+    return await mx.house.mail.read_much(mx.house.blobs.read, waiting.message.blob)
+
+
+async def test_a_report_that_the_server_writes_names_who_vouches_for_us(
+    mx: Mx, dns: Dns, keys: Keyring
+) -> None:
+    """It is from the name of the host: md= is the domain that signs it, as whoever checks wants."""
+    key = await signs(mx, "ed25519")
+    await mx.set("vbr.info", ("good.example",), Place(Scope.DOMAIN, DOMAIN))
+    content = await composed(mx, "dmarc")
+    assert info(content) == [Info(DOMAIN, "all", ("good.example",))]
+    (found,) = await signed.verify(content, zone_of(key), LATER)
+    assert (found.code.value, found.domain) == ("pass", DOMAIN)
+    forged = content.replace(b"mc=all", b"mc=list")
+    assert (await signed.verify(forged, zone_of(key), LATER))[0].code.value == "fail"
+
+
+@pytest.mark.parametrize("case", ("dsn", "delay", "unset", "another domain", "list", "not signed"))
+async def test_what_nobody_vouches_for_gets_none_though_the_server_writes_it(
+    mx: Mx, dns: Dns, keys: Keyring, case: str
+) -> None:
+    """What comes back is others' content, and no report is a list's mail."""
+    await signs(mx, "ed25519")
+    place = Place(Scope.DOMAIN, DOMAIN)
+    if case != "unset":
+        await mx.set("vbr.info", ("good.example",), place)
+    if case == "list":
+        await mx.set("vbr.kind", "list", place)
+    if case == "not signed":
+        await mx.set("dkim.sign_reports", False)
+    author = "postmaster@far.example" if case == "another domain" else f"postmaster@{DOMAIN}"
+    cause = case if case in ("dsn", "delay") else "dmarc"
+    assert info(await composed(mx, cause, author)) == []
 
 
 async def test_who_signed_in_is_not_looked_up(doors: Doors) -> None:

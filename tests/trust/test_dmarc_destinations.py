@@ -39,7 +39,7 @@ async def test_another_domain_may_name_an_address_of_its_own_instead() -> None:
     agreed = "v=DMARC1; rua=mailto:in@yes.example!2k,mailto:x@victim.example"
     dns.add("a.example._report._dmarc.yes.example", "TXT", agreed)
     found = await destinations(dns, "a.example")
-    assert found.destinations == (Destination("in@yes.example", 2048),)
+    assert found.destinations == (Destination("in@yes.example"),)
 
 
 async def test_where_another_domain_names_somebody_elsewhere_nobody_is_told() -> None:
@@ -62,10 +62,11 @@ async def test_another_domain_that_names_no_address_takes_those_that_were_asked_
     assert (await destinations(dns, "a.example")).destinations == (Destination("d@yes.example"),)
 
 
-async def test_the_sizes_that_addresses_take_are_read() -> None:
+async def test_sizes_that_addresses_were_once_given_say_nothing() -> None:
+    """RFC 9989 §4.8."""
     dns = asking("mailto:a@a.example!10m,mailto:b@a.example!500,mailto:c@a.example!2K")
     found = await destinations(dns, "a.example")
-    assert [each.most for each in found.destinations] == [10 * 1024 * 1024, 500, 2048]
+    assert [each.address for each in found.destinations] == [f"{n}@a.example" for n in "abc"]
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,8 @@ def test_what_did_not_vouch_is_named() -> None:
 
 
 def test_what_is_written_is_read_as_it_was() -> None:
-    made = failure.fields(TOLD, "mail.example.test", "Postroom/1", 'v=spf1 exp="x" -all')
+    published = failure.Published('v=spf1 exp="x" -all', "v=DKIM1; p=AA")
+    made = failure.fields(TOLD, "mail.example.test", "Postroom/1", published, 3)
     read = arf.read(compose.status("message/feedback-report", [made]).body)
     assert (read.kind, read.version, read.agent) == ("auth-failure", "1", "Postroom/1")
     assert (read.auth_failure, read.alignment) == ("dmarc", ("dkim", "spf"))
@@ -75,6 +76,8 @@ def test_what_is_written_is_read_as_it_was() -> None:
     assert read.results == (TOLD.results,)
     assert read.arrived == 1_767_225_600_000
     assert ("SPF-DNS", 'txt : evil.example : "v=spf1 exp=\\"x\\" -all"') in made
+    assert ("DKIM-Selector-DNS", '"v=DKIM1; p=AA"') in made
+    assert ("Incidents", "3") in made
 
 
 def test_what_is_not_known_is_left_out() -> None:

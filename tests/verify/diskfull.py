@@ -55,7 +55,7 @@ SEEDS: Final = {Form.SHORT: 1, Form.LONG: 2}
 REPEATS: Final = 3  # of each fault, in the long form
 
 # RFC 5530 §3; the second is what FETCH says of content that it cannot read.
-REFUSALS: Final = ("NO UNAVAILABLE", "NO SERVERBUG")
+REFUSALS: Final = ("NO UNAVAILABLE", "NO CORRUPTION")
 
 COLUMNS: Final = (
     "disk",

@@ -112,6 +112,12 @@ def _vouched(record: Record) -> Iterator[str]:
         if each.get("code") != "none":
             of = f" of {each['domain']}" if each.get("domain") else ""
             yield f"DKIM signature{of}: {each.get('code')}. {each.get('why')}."
+    copies = facts.get("replay") or {}
+    if copies.get("copies", 0) > 1:
+        yield (
+            f"What {copies.get('domain')} signed came {counted(copies['copies'], 'time')} within "
+            "the hour, this one included."
+        )
     if chain:
         sealers = [each["domain"] for each in chain.get("sets", ())]
         by = f" of {', '.join(sealers)}" if sealers else ""

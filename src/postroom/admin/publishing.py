@@ -22,12 +22,14 @@ from postroom.net.dns import Limits, Resolver, Server
 from postroom.store.sql import Tx
 from postroom.trust.lookups import Lookup
 from postroom.trust.publishing import (
+    Caller,
     DomainFacts,
     Finding,
     HostFacts,
     KeyFact,
     Service,
     Severity,
+    Visit,
     Wanted,
     look,
     look_at_host,
@@ -175,6 +177,9 @@ class CheckOf:
     """Whose records are looked at."""
 
     domains: tuple[str, ...] = argument("Names of domains; without one, all", default=())
+    dns_only: bool = argument(
+        "Ask DNS and fetch policies, but connect to no mail exchanger", default=False, option=True
+    )
 
     def of_domain(self) -> str:
         """A domain's administrator looks at one."""
@@ -229,20 +234,21 @@ class DnsReport:
 
 @operation("dns check", Role.DOMAIN_ADMIN, changes=False)
 async def dns_check(house: AdminHouse, asked: CheckOf) -> DnsReport:
-    """Compare what DNS says of a domain, or of all, with what it is to say, and fetch the policy
-    that an MTA-STS record announces. Each finding is one sentence: what is wrong, and what
-    follows. Errors alone make the command fail."""
+    """Compare what DNS says of a domain, or of all, with what it is to say, fetch the policy that
+    an MTA-STS record announces, and look at the certificate that each mail exchanger shows. Each
+    finding is one sentence: what is wrong, and what follows. Errors alone make the command
+    fail."""
     facts = await _facts(house, tuple(map(named_domain, asked.domains)))
     host = _host(house)
     turns = asyncio.Semaphore(AT_ONCE)
-    async with _asking(house) as (lookup, name_servers):
+    async with _asking(house) as (lookup, name_servers), _visiting(house, asked) as visit:
 
         async def one(domain: DomainFacts) -> tuple[Finding, ...]:
             async with turns:
-                return await look(lookup, domain, name_servers.at, house.fetcher)
+                return await look(lookup, domain, name_servers.at, house.fetcher, visit)
 
         found = [
-            await look_at_host(lookup, host),
+            await look_at_host(lookup, host, visit=visit),
             *await asyncio.gather(*map(one, facts)),
         ]
     return DnsReport(
@@ -253,6 +259,24 @@ async def dns_check(house: AdminHouse, asked: CheckOf) -> DnsReport:
 
 def _view(each: Finding) -> FindingView:
     return FindingView(each.severity, each.code, each.owner, each.kind, each.sentence, each.remedy)
+
+
+@asynccontextmanager
+async def _visiting(house: AdminHouse, asked: CheckOf) -> AsyncIterator[Visit | None]:
+    """Visits to exchangers as our own mail would make them; None where none are wanted."""
+    dialer = house.dialer
+    if asked.dns_only or dialer is None:
+        yield None
+        return
+    finder = dialer.finder
+    caller = Caller(
+        dialer.hello(), dialer.wheel, dialer.tls, dialer.trusted, finder.egress, finder.port
+    )
+    visit = Visit(caller, house.flow.clock.now())
+    try:
+        yield visit
+    finally:
+        await visit.close()
 
 
 class _NameServers:

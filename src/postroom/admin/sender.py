@@ -13,6 +13,7 @@ from postroom.core.operations import argument, operation
 from postroom.core.plural import counted
 from postroom.core.settings import Role, declared
 from postroom.domain import trace
+from postroom.domain.directory import people
 from postroom.domain.facts import SenderPolicyFact
 from postroom.domain.policy import Policy
 from postroom.domain.transit import Facts
@@ -32,13 +33,16 @@ _RULES = (
     rules.sender_filed,
 )
 _LISTENER = "As at this listener, such as smtp; without it, as on this node"
+_DOMAIN = "As for mail to this domain, one of this server; without it, as set for all"
 
 
-async def _policy(house: AdminHouse, listener: str) -> Policy:
+async def _policy(house: AdminHouse, listener: str, domain: str) -> Policy:
+    """What decides about a message; raises NotFound of a domain that is not ours."""
     flow = house.flow
 
     def look(tx: Tx) -> Policy:
-        return flow.policies.current(tx, flow.chain(listener))
+        name = people.domain(tx, domain).name if domain else ""
+        return flow.policies.current(tx, flow.chain(listener, name))
 
     return await flow.mail.read(look)
 
@@ -51,6 +55,7 @@ class ShowPolicy:
     """Where."""
 
     listener: str = argument(_LISTENER, default="", option=True)
+    domain: str = argument(_DOMAIN, default="", option=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,7 @@ class PolicyView:
 async def show_policy(house: AdminHouse, asked: ShowPolicy) -> PolicyView:
     """Show the lines of `sender.rules` with their numbers, from which sum of points mail goes to
     junk or is refused, and the Approved List."""
-    held = (await _policy(house, asked.listener)).of(SenderSettings)
+    held = (await _policy(house, asked.listener, asked.domain)).of(SenderSettings)
     return PolicyView(held.rules, held.junk_score, held.refuse_score, held.approved)
 
 
@@ -88,6 +93,7 @@ class TryPolicy:
     """A message as it might come."""
 
     listener: str = argument(_LISTENER, default="", option=True)
+    domain: str = argument(_DOMAIN, default="", option=True)
     message: str = argument(
         "A message that came, by its id: it is tried with what its checks found",
         default="",
@@ -163,7 +169,7 @@ async def try_policy(house: AdminHouse, asked: TryPolicy) -> Tried:
     """Try what `sender.rules` and the Approved List would make of a message of which the checks
     had found this, or of one that came: which lines hold, which one decides, and what the peer is
     told. Nothing is sent or asked."""
-    policy = await _policy(house, asked.listener)
+    policy = await _policy(house, asked.listener, asked.domain)
     settings = policy.of(SenderSettings)
     if asked.lines:
         written = declared("sender.rules").parse(f"{asked.lines}\n")

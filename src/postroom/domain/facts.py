@@ -201,12 +201,24 @@ class DkimFact(Fact):
 
     RFC 8601 §2.7.1. An entry has the texts `code` (none, pass, fail, policy, neutral, temperror,
     permerror), `domain` (d=), `selector`, `identity` (i=), `algorithm`, `signature` (the first 8
-    characters of b=) and `why`, and `testing` where the key says so. Of a message without a
-    signature there is one entry, `none`.
+    characters of b=) and `why`, and `testing` where the key says so. One that holds has `mark`,
+    equal for all copies of the message, in hexadecimal, and `list` if it covers a List-Id. Of a
+    message without a signature there is one entry, `none`.
     """
 
     name: ClassVar[str] = "dkim"
     signatures: tuple[Mapping[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayFact(Fact):
+    """How often a signed message came within the hour, this time included. Absent where no
+    signature holds, and where nobody counts."""
+
+    name: ClassVar[str] = "replay"
+    copies: int
+    domain: str  # that signed it; of several, the one whose signature came most often
+    of_list: bool = False  # that signature covers a List-Id
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from postroom.domain.audit import tables as _audit
+from postroom.domain.copies import tables as _copies
 from postroom.domain.directory import tables as _directory
 from postroom.domain.feedback import tables as _feedback
 from postroom.domain.jobs import tables as _jobs
@@ -30,6 +31,7 @@ ROOMS: Final = (
     _store,
     _annotated,
     _audit,
+    _copies,
     _directory,
     _feedback,
     _jobs,

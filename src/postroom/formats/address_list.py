@@ -335,16 +335,18 @@ class _ListReader:
         name: list[_Piece] = []
         segment: list[_Piece] = []
         found: list[tuple[list[_Piece], list[_Piece]]] = []
+        marked = False
         for n, piece in enumerate([*pieces, None]):
-            if piece is None or (n and _gap(pieces[n - 1], piece)):
-                if any(each.mark for each in segment):
+            if piece is None or (n and _gap(pieces[n - 1], piece, marked)):
+                if marked:
                     found.append((name, segment))
                     name = []
                 else:
                     name += segment
-                segment = []
+                segment, marked = [], False
             if piece is not None:
                 segment.append(piece)
+                marked = marked or piece.mark
         if not found:
             if len(name) == 1 and not name[0].name_only:
                 self._add(comment, name, b"")
@@ -398,9 +400,12 @@ class _ListReader:
         return self._fallback
 
 
-def _gap(left: _Piece, right: _Piece) -> bool:
-    """True if blanks part two words; around `@` and lone dots they are obsolete syntax."""
+def _gap(left: _Piece, right: _Piece, marked: bool) -> bool:
+    """True if blanks part two words; around `@`, lone dots and those of a domain, which an `@`
+    before them marks, they are obsolete syntax: RFC 5322 §4.4."""
     if not right.spaced or left.mark or right.mark:
+        return False
+    if marked and (left.text.endswith(b".") or right.text.startswith(b".")):
         return False
     return left.text != b"." and right.text != b"."
 

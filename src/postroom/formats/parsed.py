@@ -22,7 +22,7 @@ from postroom.formats.preview import preview
 from postroom.formats.subject import base_subject
 from postroom.formats.words import decode_words
 
-MAKER_VERSION: Final = 2
+MAKER_VERSION: Final = 3
 
 REFERENCES_MAX: Final = 100
 FROM_MAX: Final = 100

@@ -53,7 +53,8 @@ def amend(transit: Transit, spool: Spool, hostname: str, domain: str) -> Amendme
     head = spool.head(parsed.header_size)
     forged = authres.claimed(head, authres.below_any((hostname, domain)))
     told = ["removed a forged Authentication-Results"] * len(forged)
-    rules = transit.policy.of(SenderSettings).rules if transit.policy is not None else ()
+    policy = transit.judged_by
+    rules = policy.of(SenderSettings).rules if policy is not None else ()
     marks = fields.forged(head, rules)
     told += ["removed a mark that only this server may set"] * len(marks)
     forged = tuple(sorted((*forged, *marks))) if marks else forged

@@ -15,9 +15,10 @@ from postroom.domain.facts import ApartFact
 from postroom.domain.policy import Policy
 from postroom.domain.transit import Fact, Protocol, Recipient, Transit
 from postroom.mailflow.house import MailHouse
+from postroom.mailflow.sender.settings import SenderSettings
 from postroom.mailflow.settings import DmarcSettings, SpfSettings
 
-WHOLE: Final = (SpfSettings, DmarcSettings)
+WHOLE: Final = (SpfSettings, DmarcSettings, SenderSettings)
 """Groups of settings that a domain may set and that rules of DATA ask. One that judges a message as
 a whole by what its recipients' domain wants belongs here."""
 

@@ -125,6 +125,8 @@ def _entry(found: DkimResult) -> dict[str, str]:
         "signature": found.signature,
         "why": found.reason,
         "testing": "yes" if found.testing else "",
+        "mark": f"{found.mark:016x}" if found.mark else "",
+        "list": "yes" if found.of_list else "",
     }
     return {name: value for name, value in told.items() if value}
 

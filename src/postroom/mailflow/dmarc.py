@@ -74,7 +74,7 @@ async def dmarc(house: MailHouse, transit: Transit, to: Recipient | None) -> tup
         return ()
     if not _wanted(house, transit):
         return ()
-    authors = trust.authors(found.all(b"from"), whole=not found.over_cap)
+    authors = trust.authors_of(found)
     identifiers = _identifiers(transit, authors.domains)
     checked = await house.checks.dmarc(authors.domains, identifiers, _seconds(policy))
     return (_fact(authors, trust.strictest(checked)),)

@@ -158,9 +158,9 @@ class _Telling:
                 seen.sort(key=lambda each: each[0].record == published)
             letter = await asyncio.to_thread(self._written, seen)
             for each in wanting:
-                composed, outcome = await self._addressed(letter, each)
-                told.append(outcome)
-                letters += [composed] if composed is not None else []
+                composed = await self._addressed(letter, each)
+                told.append(Told(each.address, composed.content.size, composed.id))
+                letters.append(composed)
         await self._settle(told, letters, "")
 
     def _written(self, seen: Sequence[tuple[Seen, int]]) -> _Letter:
@@ -178,7 +178,7 @@ class _Telling:
             self.domain, metadata, house.hostname, self.settings, made, made.packed(), tuple(seen)
         )
 
-    async def _addressed(self, letter: _Letter, to: Destination) -> tuple[Composed | None, Told]:
+    async def _addressed(self, letter: _Letter, to: Destination) -> Composed:
         house = self.house
         number, address = house.ids.new(), parse_mailbox(to.address)
         date = to_datetime(house.clock.now())
@@ -189,10 +189,7 @@ class _Telling:
             utf8=letter.utf8(address),
         )
         content = await asyncio.to_thread(letter.to, address, message)
-        if to.most and len(content) > to.most:
-            why = f"the report has {len(content)} octets, and {to.most} are taken there"
-            return None, Told(to.address, len(content), why=why)
-        composed = Composed(
+        return Composed(
             id=number,
             content=await house.blobs.make(content),
             reverse_path=None,  # nobody waits for word that a report was not taken
@@ -202,7 +199,6 @@ class _Telling:
             utf8=letter.utf8(address),
             eight_bit=not content.isascii(),
         )
-        return composed, Told(to.address, len(content), number)
 
     async def _postpone(self, why: str) -> None:
         now = self.house.clock.now()

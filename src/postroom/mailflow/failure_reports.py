@@ -8,7 +8,8 @@ be told, and the unit that puts the reports into the queue settles what was owed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from ipaddress import ip_address
 from typing import Final
@@ -21,6 +22,7 @@ from postroom.core.clock import Instant, to_datetime
 from postroom.core.errors import DnsFailed, MailError
 from postroom.core.ids import TRACE, external
 from postroom.core.jobs import job
+from postroom.core.plural import counted
 from postroom.domain import queue
 from postroom.domain.facts import DkimFact, DmarcFact, SpfFact
 from postroom.domain.feedback import day_of, failures
@@ -41,13 +43,18 @@ from postroom.mailflow.feedback import is_report
 from postroom.mailflow.house import MailHouse
 from postroom.net.dns import Kind, from_labels
 from postroom.store.sql import Tx
+from postroom.trust.dkim import BODY_CHANGED, canonical, signatures
+from postroom.trust.dkim.signature import key_name
 from postroom.trust.dmarc import failure, select
 from postroom.trust.dmarc.destinations import Destination, destinations
 
 HEADER: Final = 32 * 1024
 MOST: Final = 256 * 1024
 """Octets of a header, and of a whole message, that are told; of a longer one the header alone."""
+CANONICAL: Final = 64 * 1024
+"""Octets of what a signature is over, header and body each, that are told."""
 BATCH: Final = 10
+MINUTE: Final = 60_000
 RETRY: Final = HOUR
 PATIENCE: Final = 24 * HOUR
 """How long an answer of DNS is waited for; then those are told who are known."""
@@ -79,11 +86,21 @@ def owed(
     header = _header(transit)
     if not failed or _is_feedback(header) or is_report(transit, passed=found.result == "pass"):
         return None
-    told = _told(house, transit, found, failed, _delivery(verdicts, stop))
+    signature = _signature(transit, found)
+    if failed == failure.SIGNATURE and signature.get("why") == BODY_CHANGED:
+        failed = failure.BODY
+    told = _told(house, transit, found, failed, _delivery(verdicts, stop), signature)
+    told = _with_canonical(settings, transit, told, signature)
     told, content, whole = _kept_back(house, settings, transit, told, header)
-    limits = Limits(settings.all_failure_reports_a_day, settings.failure_reports_a_day)
+    limits = Limits(
+        settings.all_failure_reports_a_day,
+        settings.failure_reports_a_day,
+        settings.failure_reports_every * MINUTE,
+    )
     record = {"told": asdict(told), "whole": whole}
-    return Owed(transit.id, found.policy_domain, house.clock.now(), record, content, limits)
+    peer = str(transit.visit.peer.ip or "")
+    now = house.clock.now()
+    return Owed(transit.id, found.policy_domain, now, record, content, limits, peer, failed)
 
 
 async def owe(house: MailHouse, report: Owed) -> None:
@@ -142,18 +159,66 @@ def _delivery(verdicts: Sequence[Verdict], stop: Verdict | None) -> str:
     )
 
 
-def _told(
-    house: MailHouse, transit: Transit, found: DmarcFact, failed: str, delivery: str
-) -> failure.Told:
-    sender, signed = transit.facts.get(SpfFact), transit.facts.get(DkimFact)
-    said = headers.scan(authentication.fields(transit, house.hostname))
-    alike = failure.Found(found.spf, found.dkim)
+def _signature(transit: Transit, found: DmarcFact) -> Mapping[str, str]:
+    """The uppermost signature that does not vouch for the author; empty without one."""
+    signed = transit.facts.get(DkimFact)
     bad = [
         each
         for each in (signed.signatures if signed is not None else ())
         if "domain" in each and (each["code"] != "pass" or not found.dkim)
     ]
-    signature = bad[0] if bad else {}
+    return bad[0] if bad else {}
+
+
+def _with_canonical(
+    settings: FailureReportSettings,
+    transit: Transit,
+    told: failure.Told,
+    signature: Mapping[str, str],
+) -> failure.Told:
+    """What a signature that does not hold was found to be over, as far as as much of the message
+    is shown: RFC 6591 §3.2.2. Nothing is hidden in it, as it would be something else then."""
+    spool, header = transit.spool, transit.header()
+    if signature.get("code") != "fail" or spool is None or header is None:
+        return told
+    if settings.failure_reports_content == REDACTED or spool.size > MOST:
+        return told
+    now = transit.started // 1000
+    read = [
+        each
+        for each in signatures(header, now)
+        if (each.of.domain, each.of.selector) == (told.dkim_domain, told.dkim_selector)
+        and each.of.signature == signature.get("signature", "")
+    ]
+    found = canonical(header, read[0], spool.content()) if read else None
+    if found is None:
+        return told
+    hide = settings.failure_reports_hide_ips
+    shown = [
+        each
+        if len(each) <= CANONICAL and not (hide and failure.hide_reserved(each) != each)
+        else b""
+        for each in (found.header, found.body)
+    ]
+    body = shown[1] if settings.failure_reports_content == WHOLE else b""
+    return replace(
+        told,
+        dkim_header=b64encode(shown[0]).decode("ascii"),
+        dkim_body=b64encode(body).decode("ascii"),
+    )
+
+
+def _told(
+    house: MailHouse,
+    transit: Transit,
+    found: DmarcFact,
+    failed: str,
+    delivery: str,
+    signature: Mapping[str, str],
+) -> failure.Told:
+    sender = transit.facts.get(SpfFact)
+    said = headers.scan(authentication.fields(transit, house.hostname))
+    alike = failure.Found(found.spf, found.dkim)
     return failure.Told(
         failure=failed,
         alignment=failure.alignment(alike),
@@ -298,7 +363,10 @@ class _Telling:
         author = parse_mailbox(self.sender.report_from or f"postmaster@{house.default_domain}")
         utf8 = not (address.ascii and author.ascii)
         told = failure.Told(**report.record["told"])
-        spf_record = await self._spf_record(told.spf_domain)
+        published = failure.Published(
+            await self._record(told.spf_domain, b"v=spf1"),
+            await self._record(_key_name(told), b""),
+        )
         message = Message(
             MessageId(external(TRACE, number), house.hostname),
             to_datetime(house.clock.now()),
@@ -313,7 +381,7 @@ class _Telling:
         if self.settings.failure_reports_precedence:
             message.header("Precedence", "bulk")
         message.text(_words(told, report, house.hostname))
-        machine = failure.fields(told, house.hostname, AGENT, spf_record)
+        machine = failure.fields(told, house.hostname, AGENT, published, report.incidents)
         returned = compose.message if report.record["whole"] else compose.header_only
         message.report(
             "feedback-report",
@@ -332,8 +400,8 @@ class _Telling:
             eight_bit=not content.isascii(),
         )
 
-    async def _spf_record(self, domain: str) -> str:
-        """The record that did not let the peer send, as it is by now; empty if there is none."""
+    async def _record(self, domain: str, begins: bytes) -> str:
+        """The record by which it failed, as it is by now; empty if there is none."""
         checks = self.house.checks
         if checks is None or not domain or domain.startswith("["):
             return ""
@@ -343,7 +411,7 @@ class _Telling:
         except MailError:
             return ""  # the report says no less without it
         texts = [each for each in answer.records if isinstance(each, bytes)]
-        found = next((each for each in texts if each.lower().startswith(b"v=spf1")), b"")
+        found = next((each for each in texts if each.lower().startswith(begins)), b"")
         return found.decode("latin-1")
 
     async def _postpone(self, report: Owed, why: str) -> None:
@@ -378,14 +446,25 @@ class _Telling:
         )
 
 
+def _key_name(told: failure.Told) -> str:
+    """Where the key of the signature is; nowhere without one."""
+    if not told.dkim_domain or not told.dkim_selector:
+        return ""
+    return key_name(told.dkim_domain, told.dkim_selector)
+
+
 def _words(told: failure.Told, report: Owed, reporter: str) -> str:
     about = printable(told.domain)
+    more = report.incidents - 1
+    others = (
+        f"{counted(more, 'more message')} failed alike since the last report.\n\n" if more else ""
+    )
     done = {"reject": "It was refused.", "spam": "It was filed as junk."}
     fate = done.get(told.delivery, "It was kept back." if told.delivery == "policy" else "")
     source = f" from {told.source_ip}" if told.source_ip else ""
     return (
         f"{reporter} got a message in the name of {about}{source} on\n{told.arrived}, and "
-        f"{_failing(told)}. {fate}\n\n"
+        f"{_failing(told)}. {fate}\n\n{others}"
         f"You get this report because the DMARC record of {printable(report.policy_domain)} names "
         f"this address (ruf),\nor the domain of this address takes such reports (RFC 9991). "
         f"Reference: {told.envelope_id}\n"
@@ -393,7 +472,7 @@ def _words(told: failure.Told, report: Owed, reporter: str) -> str:
 
 
 def _failing(told: failure.Told) -> str:
-    if told.failure == failure.SIGNATURE:
+    if told.failure in (failure.SIGNATURE, failure.BODY):
         return "a DKIM signature of it does not hold"
     if told.failure == failure.SPF:
         return "SPF does not let that server send it"

@@ -45,6 +45,16 @@ class FailureReportSettings:
         "and do not know Auto-Submitted. RFC 3834 §5",
         scopes=_HERE,
     )
+    failure_reports_every: int = setting(
+        60,
+        "For how long messages in one domain's name that fail alike and come from one address are "
+        "only counted once one of them was reported; the next report says how many there were. "
+        "0: each one is reported",
+        unit="minutes",
+        scopes=_HERE,
+        at_least=0,
+        at_most=10_080,
+    )
     failure_reports_a_day: int = setting(
         50,
         "How many of these reports an address gets in a day (UTC), and how many are made about "

@@ -14,6 +14,7 @@ from postroom.domain.policy import Policies
 from postroom.domain.searching.indexing import Indexer
 from postroom.formats.address import Address
 from postroom.formats.lookalike import Lookalikes
+from postroom.mailflow.copies import Copies
 from postroom.mailflow.settings import ServerSettings
 from postroom.mailflow.signers import Signers
 from postroom.store.blobs import Blobs
@@ -38,6 +39,7 @@ class MailHouse:
     secrets: Keyring = field(default_factory=Keyring)
     signers: Signers = field(default_factory=Signers)  # of what leaves in our domains' names
     checks: Checks | None = None  # of who vouches for mail; without them nobody asks
+    copies: Copies = field(default_factory=Copies)  # of signed messages
     indexer: Indexer | None = None  # of message texts; without it a search reads them
     batv_secret: bytes = b""  # from which tags are made; empty: not read yet
     lookalikes: Lookalikes = field(default_factory=Lookalikes)  # the domains of this server

@@ -32,7 +32,7 @@ from postroom.domain.transit import (
     refuse,
 )
 from postroom.formats.address import Address
-from postroom.mailflow import deciding, failure_reports, maillog, telling
+from postroom.mailflow import deciding, failure_reports, maillog, replay, telling
 from postroom.mailflow.binary import CannotConvert, make_lines
 from postroom.mailflow.delivery import Delivered, Plan, Settling, deliver
 from postroom.mailflow.feedback import Feedback
@@ -253,6 +253,7 @@ class Intake:
         verdicts = judge(phase.rules, transit.facts, transit.judged_by or policy, None)
         self.feedback.note(transit)
         stop = stopped(verdicts)
+        replay.note(house, transit, stop)
         owed = failure_reports.owed(house, transit, verdicts, stop)
         if stop is not None:
             if owed is not None:

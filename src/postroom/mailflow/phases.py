@@ -23,6 +23,7 @@ from postroom.mailflow import (
     dmarc,
     filing,
     probes,
+    replay,
     screening,
     vbr,
 )
@@ -31,6 +32,7 @@ from postroom.mailflow.rules import authentication as vouched
 from postroom.mailflow.rules import batv as bounced
 from postroom.mailflow.rules import content, envelope, recipients
 from postroom.mailflow.rules import filing as brought
+from postroom.mailflow.rules import replay as copied
 from postroom.mailflow.rules import screening as shown
 from postroom.mailflow.rules import sender as by_policy
 from postroom.mailflow.sender.judging import sender_policy
@@ -76,11 +78,11 @@ class Probe:
     @property
     def kind(self) -> str:
         """Which of these it is."""
-        said = (self.inline, self.lasting, self.closing, self.final)
+        said = (self.lasting, self.closing, self.final, self.inline)
         return next((kind for kind, is_it in zip(_KINDS, said, strict=False) if is_it), "beside")
 
 
-_KINDS: Final = ("inline", "lasting", "closing", "final", "beside")
+_KINDS: Final = ("lasting", "closing", "final", "inline", "beside")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +158,13 @@ DATA: Final = Phase(
         by_policy.sender_marked,
         by_policy.sender_accepted,
         by_policy.sender_refused,
+        copied.replay_refused,
         vouched.dmarc_refused,
         vouched.spf_fail,
         by_policy.sender_deferred,
+        copied.replay_deferred,
         by_policy.sender_filed,
+        copied.replay_filed,
         vouched.dmarc_marked,
     ),
     probes=(
@@ -169,6 +174,7 @@ DATA: Final = Phase(
         Probe("brings", filing.brings, inline=True),
         Probe("dkim", dkim.dkim, known=dkim.known),
         Probe("dmarc", dmarc.dmarc, closing=True),
+        Probe("replay", replay.replay, inline=True, closing=True, known=replay.known),
         Probe("vbr", vbr.vbr, closing=True, known=vbr.known),
         Probe("bimi", bimi.bimi, final=True, known=bimi.known),
     ),
@@ -255,12 +261,14 @@ async def _close(
 ) -> None:
     """Run probes that needed what the others found, beside each other."""
     unknown = _unknown(probes, facts, house, transit)
-    if len(unknown) < 2:
-        for each in unknown:
-            await _alone(each, facts, house, transit, to, seconds)
+    others = [each for each in unknown if not each.inline]
+    alone = [each for each in unknown if each.inline] + (others if len(others) == 1 else [])
+    for each in alone:
+        await _alone(each, facts, house, transit, to, seconds)
+    if len(others) < 2:
         return
     asked: Asking = {
-        asyncio.create_task(_ask(each, house, transit, to, seconds)): each.name for each in unknown
+        asyncio.create_task(_ask(each, house, transit, to, seconds)): each.name for each in others
     }
     try:
         await asyncio.wait(asked)  # each ends in time

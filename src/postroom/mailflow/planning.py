@@ -85,7 +85,7 @@ async def make_plan(
             amended_here = replace(
                 amendment,
                 added=amendment.added + shown.added,
-                cuts=tuple(sorted((*amendment.cuts, shown.cut))),
+                cuts=tuple(sorted((*amendment.cuts, *shown.cuts))),
             )
             transit.amended += shown.told
         forms.append(Form(top + received + (shown.added if shown else b""), amended_here.cuts))

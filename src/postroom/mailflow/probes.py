@@ -30,6 +30,7 @@ from postroom.mailflow.house import MailHouse
 from postroom.mailflow.settings import QuotaSettings
 from postroom.store.blobs import Spool
 from postroom.store.sql import Tx
+from postroom.trust.dmarc import authors_of
 
 _AUTHORS: Final = 20
 """Addresses in From and Sender that are looked up; a message with more is not believed."""
@@ -97,6 +98,8 @@ async def author(house: MailHouse, transit: Transit, to: Recipient | None) -> tu
     foreign = await house.mail.read(_foreign, principal, addresses[:_AUTHORS])
     if None in named:
         foreign = (*foreign, "what is no address")
+    if not found.over_cap and authors_of(found).problem:
+        foreign = (*foreign, "what readers may take for the author")
     if len(addresses) > _AUTHORS:
         foreign = (*foreign, f"one beyond the first {_AUTHORS}")
     shown = tuple(map(str, addresses[:_AUTHORS]))

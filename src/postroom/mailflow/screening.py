@@ -156,7 +156,7 @@ def _domains(tx: Tx) -> list[str]:
 class Rewritten:
     """The From of the copies for our own accounts: what is left out and what is put in."""
 
-    cut: tuple[int, int]
+    cuts: tuple[tuple[int, int], ...]
     added: bytes
     told: tuple[str, ...]
 
@@ -187,11 +187,11 @@ def rewritten(transit: Transit, spool: Spool) -> Rewritten | None:
         made = headers.field(
             "From", format_mailbox(added, author.address, utf8=transit.utf8), utf8=transit.utf8
         )
-    except MailError:
-        return None  # its address cannot be written here: it stays as it is
+    except MailError as error:
+        return Rewritten((), b"", (f"left the author's name as it came: {error}",))
     field = author.field
     original = spool.head(parsed.header_size)[field.start : field.end]
-    return Rewritten((field.start, field.end), ORIGINAL + original + made, tuple(told))
+    return Rewritten(((field.start, field.end),), ORIGINAL + original + made, tuple(told))
 
 
 def forged(head: bytes) -> tuple[tuple[int, int], ...]:

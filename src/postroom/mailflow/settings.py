@@ -318,6 +318,15 @@ class DkimSettings:
         "these are signed so that none can be added either. RFC 6376 §5.4.1",
         scopes=(Scope.SERVER, Scope.DOMAIN),
     )
+    valid_days: int = setting(
+        0,
+        "After how long our signatures end (`x=`), so that nobody can replay a message for ever; "
+        "0 never. They last at least a day longer than mail is tried. RFC 6376 §3.5",
+        unit="days",
+        scopes=(Scope.SERVER, Scope.DOMAIN),
+        at_least=0,
+        at_most=3650,
+    )
     make_keys: bool = setting(
         True,
         "Make signing keys for a domain that has none. They sign only once DNS has them",
@@ -385,8 +394,8 @@ class DmarcSettings:
     on_unclear_author: str = setting(
         "refuse",
         "What becomes of a message of which readers may disagree who wrote it: one with several "
-        "From fields, with more authors than can be checked, or with a domain that is none. "
-        "RFC 9989 §11.5",
+        "From fields, with more authors than can be checked, with an address or a domain that is "
+        "none, or with a header that breaks off before another From. RFC 9989 §11.5",
         scopes=_OF_RECIPIENTS,
         choices=_DMARC_ACTIONS,
     )

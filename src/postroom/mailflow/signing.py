@@ -23,13 +23,14 @@ from postroom.formats import headers
 from postroom.formats.address import Group, parse_address_list, to_address
 from postroom.formats.headers import Headers
 from postroom.mailflow.house import MailHouse
-from postroom.mailflow.settings import DkimSettings
+from postroom.mailflow.settings import DkimSettings, QueueSettings
 from postroom.store.blobs import Form, Spool
 from postroom.store.sql import Tx
 from postroom.trust.dkim import sign as trust
 
 _SIGNED_TOO: Final = ("VBR-Info", "BIMI-Selector")
 """Fields of the sender about himself, which count only if they are signed: RFC 5518 §4.1."""
+_DAY: Final = 86_400  # seconds
 INLINE: Final = 64 * 1024
 """Octets of a body that is hashed on the loop: it takes less than going to a thread."""
 
@@ -44,14 +45,14 @@ _log: Final = structlog.get_logger("postroom.mailflow")
 async def fields(house: MailHouse, transit: Transit, spool: Spool, form: Form) -> bytes:
     """The signatures for a message in the form in which it leaves; empty if it is not signed."""
     policy, parsed = transit.policy, transit.parsed
-    if policy is None or parsed is None or not _ours(transit, policy):
+    if policy is None or parsed is None or not ours(transit, policy):
         return b""
     head = form.of(spool.head(parsed.header_size))
     found = headers.scan(head)
     domain = author_domain(found)
     if not domain:
         return b""
-    names = _above(domain) if transit.visit.protocol is Protocol.COMPOSED else [domain]
+    names = above(domain) if transit.visit.protocol is Protocol.COMPOSED else [domain]
     keys = await house.mail.read(signing.active, names)
     if not keys:
         return b""
@@ -68,7 +69,7 @@ async def fields(house: MailHouse, transit: Transit, spool: Spool, form: Form) -
     return made
 
 
-def _ours(transit: Transit, policy: Policy) -> bool:
+def ours(transit: Transit, policy: Policy) -> bool:
     """Whether we answer for who wrote this message, and it is to be signed."""
     settings = policy.of(DkimSettings)
     if not settings.sign:
@@ -108,7 +109,18 @@ def _made(
     # RSA takes a quarter of a millisecond, and no thread would take it off the interpreter.
     opened = [house.signers.of(house.secrets, each) for each in keys]
     more = (*policy.of(DkimSettings).more_fields, *_SIGNED_TOO)
-    return trust.sign(found, body, opened, more, house.clock.now() // 1000)
+    now = house.clock.now() // 1000
+    return trust.sign(found, body, opened, more, now, _lifetime(policy))
+
+
+def _lifetime(policy: Policy) -> int:
+    """Seconds after which a signature ends; 0: it does not. Mail is tried for days, and must not
+    come with a signature that has ended."""
+    days = policy.of(DkimSettings).valid_days
+    if not days:
+        return 0
+    hours = max(policy.of(QueueSettings).expire_hours, policy.of(QueueSettings).expire_null_hours)
+    return max(days * _DAY, hours * 3600 + _DAY)
 
 
 def pieces(content: bytes, start: int) -> Iterator[bytes]:
@@ -129,7 +141,7 @@ def author_domain(found: Headers) -> str:
     return ""
 
 
-def _above(domain: str) -> list[str]:
+def above(domain: str) -> list[str]:
     """A domain and those above it: what we compose is from our host's name at times."""
     labels = domain.split(".")
     return [".".join(labels[n:]) for n in range(len(labels))]

@@ -6,7 +6,7 @@ from typing import Final
 
 from postroom.core.clock import Instant
 from postroom.core.jobs import JOBS, job
-from postroom.domain import feedback, trace
+from postroom.domain import copies, feedback, trace
 from postroom.domain.directory import people
 from postroom.domain.feedback import failures, sent
 from postroom.domain.mailboxes import cleaning
@@ -101,6 +101,13 @@ async def forget_feedback(house: MailHouse) -> bool:
     told = await house.mail.write_later(sent.forget, before)
     single = await house.mail.write_later(failures.forget, before)
     return bool(counted or told or single)
+
+
+@job("replay.forget", every=HOUR / 2)
+async def forget_copies(house: MailHouse) -> bool:
+    """Forget how often signed messages came before this hour and the last one."""
+    before = copies.hour_of(house.clock.now()) - 1
+    return bool(await house.state.write_later(copies.forget, before))
 
 
 @job("blobs.sweep", every=6 * HOUR, lease=HOUR)

@@ -15,13 +15,16 @@ from postroom.formats import headers
 from postroom.formats.authres import MethodResult, Property
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.settings import SmtpSettings
-from postroom.mailflow.signing import author_domain
+from postroom.mailflow.signing import above, author_domain, ours
 from postroom.mailflow.vbr_settings import VbrSettings
 from postroom.trust import vbr as trust
 from postroom.trust.vbr import VbrCode
 
 FIELD: Final = "VBR-Info"
 _NAME: Final = b"vbr-info"
+_LIST: Final = "list"  # no report is a list's mail, for which alone some vouch
+_RETURNS: Final = frozenset({"dsn", "delay"})
+"""Causes of what reports of delivery compose."""
 _SHARE: Final = 0.2
 """Of the time of a message: less than a closing probe has, so it says temperror by itself."""
 
@@ -87,19 +90,34 @@ def result(transit: Transit) -> MethodResult | None:
 
 
 def field(house: MailHouse, transit: Transit) -> bytes:
-    """The VBR-Info for a message that one of ours sends, made before it is signed.
+    """The VBR-Info for a message that one of ours sends, or that we composed, made before it is
+    signed.
 
     Empty where nobody vouches for its author's domain, and where it has such a field already.
     """
-    spool, parsed = transit.spool, transit.parsed
-    if transit.visit.principal is None or spool is None or parsed is None:
+    spool, parsed, composed = transit.spool, transit.parsed, _composed(transit)
+    if not composed and transit.visit.principal is None:
+        return b""
+    if spool is None or parsed is None:
         return b""
     found = headers.scan(spool.head(parsed.header_size))
     author = author_domain(found)
     if not author or author.startswith("[") or found.find(_NAME):
         return b""
-    chain = house.chain(transit.visit.peer.listener, author)
-    settings = house.policies.latest(chain).of(VbrSettings)
-    if not settings.info:
-        return b""
-    return headers.field(FIELD, f"md={author}; mc={settings.kind}; mv={':'.join(settings.info)}")
+    # It has to name the domain that signs: RFC 5518 §7.
+    for domain in above(author) if composed else [author]:
+        chain = house.chain(transit.visit.peer.listener, domain)
+        settings = house.policies.latest(chain).of(VbrSettings)
+        if settings.info and not (composed and settings.kind == _LIST):
+            told = f"md={domain}; mc={settings.kind}; mv={':'.join(settings.info)}"
+            return headers.field(FIELD, told)
+    return b""
+
+
+def _composed(transit: Transit) -> bool:
+    """Whether we composed and sign it. What returns is another's content, which nobody vouches
+    for."""
+    policy = transit.policy
+    if transit.visit.protocol is not Protocol.COMPOSED or policy is None:
+        return False
+    return transit.cause not in _RETURNS and ours(transit, policy)

@@ -36,7 +36,7 @@ class VbrSettings:
     info: tuple[str, ...] = setting(
         (),
         "Who vouches for this domain: named in a VBR-Info field of mail that its users send to "
-        "others, signed with it. RFC 5518 §4.1",
+        "others, and of reports that the server writes in its name, signed with it. RFC 5518 §4.1",
         scopes=_OF_DOMAIN,
         form=parse_domain_name,
         at_most=10,

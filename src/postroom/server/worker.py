@@ -152,6 +152,7 @@ async def run_worker(
                 runner.cancel()
             intake.refusals.flush()
             intake.feedback.flush()
+            house.copies.flush(house.state)
             await asyncio.gather(*runners, return_exceptions=True)
             await pop3.close()
             await authenticator.close()

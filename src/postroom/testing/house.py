@@ -355,6 +355,7 @@ async def _open_doors(stack: AsyncExitStack, house: House, around: Surroundings)
         stack.push_async_callback(_shut, acceptor)
     stack.callback(house.intake.refusals.flush)
     stack.callback(house.intake.feedback.flush)
+    stack.callback(flow.copies.flush, flow.state)
 
 
 async def _hiring(

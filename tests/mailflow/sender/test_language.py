@@ -96,7 +96,7 @@ def test_names_are_kept_as_they_travel() -> None:
         ("author=-x-.example junk", '"-x-.example" is no domain, such as example.org'),
         ("author=<> junk", '"<>" is no domain'),
         ("signer=ann@example.org junk", "is no domain"),
-        ("late=bayes junk", 'late is one of spf, iprev, dkim, dmarc, vbr, not "bayes"'),
+        ("late=bayes junk", 'late is one of spf, iprev, dkim, dmarc, vbr, replay, not "bayes"'),
         ("x" * (LINE_MAX + 1), f"A line has at most {LINE_MAX} characters"),
         ("spf=fail " * (CONDITIONS_MAX + 1) + "junk", f"at most {CONDITIONS_MAX} conditions"),
         ("spf=" + "fail|" * VALUES_MAX + "fail junk", f"spf has at most {VALUES_MAX} values"),

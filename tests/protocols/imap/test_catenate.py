@@ -403,7 +403,7 @@ async def test_what_is_damaged_is_no_bad_url(
     monkeypatch.setattr(Blobs, "read", read)
     client = await room.client()
     reply = await catenate(client, text(HEAD), url("/INBOX/;UID=1/;SECTION=1"))
-    assert (reply.kind, reply.code) == ("NO", "SERVERBUG")
+    assert (reply.kind, reply.code) == ("NO", "CORRUPTION")
     assert await room.stored("Drafts") == {}
 
 

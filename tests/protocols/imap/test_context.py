@@ -8,9 +8,10 @@ from collections.abc import Collection, Sequence
 import pytest
 
 from postroom.protocols.imap.commands import context, search, sort
+from postroom.protocols.imap.selected import Unasked
 from postroom.protocols.imap.text import Found, look
-from postroom.testing.imap import Followed, Follower, ImapClient, Reply, numbers_of
-from postroom.wire.imap import SortCriterion, SortKey, Untagged
+from postroom.testing.imap import Followed, Follower, ImapClient, Reply, fetches, numbers_of
+from postroom.wire.imap import FetchAttribute, FetchBody, SortCriterion, SortKey, Untagged
 from tests.protocols.imap.serving import SMALL, Room, codes_of, message
 
 
@@ -28,6 +29,16 @@ def updates(reply: Reply) -> list[tuple[object, ...]]:
 
 def names(responses: Sequence[Untagged]) -> list[bytes]:
     return [each.name for each in responses]
+
+
+async def heard_until(client: ImapClient, results: int) -> list[Untagged]:
+    """What is told unasked, up to so many changes of results."""
+    heard: list[Untagged] = []
+    while names(heard).count(b"ESEARCH") < results:
+        each = await client.response(5)
+        assert isinstance(each, Untagged)
+        heard.append(each)
+    return heard
 
 
 # --- what is told ---------------------------------------------------------------------------------
@@ -312,6 +323,72 @@ async def test_so_it_does_where_a_command_told_of_it(room: Room) -> None:
         assert names(heard) == [b"EXISTS", b"RECENT", b"FETCH", b"ESEARCH"]
         result.hear(heard)
         assert result.numbers == uids
+
+
+async def test_what_notify_and_updates_ask_for_is_one_response(room: Room) -> None:
+    """RFC 5465 §5.2: combined into a single FETCH, and nothing is sent twice."""
+    client = await room.client()
+    items = "(FLAGS BODY.PEEK[HEADER.FIELDS (SUBJECT)])"
+    await client.command(f"NOTIFY SET (SELECTED (MessageNew {items} MessageExpunge FlagChange))")
+    asked = "RETURN (UPDATE (BODY[HEADER.FIELDS (SUBJECT)] RFC822.SIZE) ALL)"
+    wanted = await followed(client, f"UID SEARCH {asked} UNFLAGGED")
+    every = await followed(client, "UID SEARCH RETURN (UPDATE (RFC822.SIZE EMAILID) ALL) ALL")
+    in_order = await followed(client, "UID SORT RETURN (UPDATE ALL) (REVERSE SIZE) UTF-8 ALL")
+    await room.deliver(message("wanted"))
+    heard = await heard_until(client, 3)
+    assert names(heard) == [b"EXISTS", b"RECENT", b"FETCH", b"ESEARCH", b"ESEARCH", b"ESEARCH"]
+    subject = "BODY[HEADER.FIELDS (SUBJECT)]"
+    (told,) = fetches(heard)
+    assert told[0] == 1
+    assert list(told[1]) == ["UID", "FLAGS", "RFC822.SIZE", "EMAILID", subject]
+    (listed,) = heard[2].data
+    assert isinstance(listed, tuple)
+    assert len(listed) == 10  # each item once
+    for result in (wanted, every, in_order):
+        result.hear(heard)
+        assert result.numbers == [1]
+    await room.deliver(message("not wanted"), flags=("\\Flagged",))
+    heard = await heard_until(client, 2)
+    (told,) = fetches(heard)
+    assert list(told[1]) == ["UID", "FLAGS", "RFC822.SIZE", "EMAILID", subject]
+    for result in (wanted, every, in_order):
+        result.hear(heard)
+    assert (wanted.numbers, every.numbers, in_order.numbers) == ([1], [1, 2], [2, 1])
+    assert not any("\\Seen" in each for each in (await room.stored()).values())
+
+
+async def test_what_the_client_placed_itself_is_fetched_for_updates_alone(room: Room) -> None:
+    """RFC 5465 §5.2 and §7: NOTIFY does not fetch it, the result that it comes into does."""
+    client = await room.client()
+    await client.command("NOTIFY SET (SELECTED (MessageNew (ENVELOPE) MessageExpunge))")
+    result = await followed(client, "UID SEARCH RETURN (UPDATE (RFC822.SIZE) ALL) ALL")
+    reply = await client.append("INBOX", SMALL)
+    heard = [*reply.untagged]
+    if b"ESEARCH" not in names(heard):
+        heard += await heard_until(client, 1)
+    (told,) = fetches(heard)
+    assert list(told[1]) == ["UID", "RFC822.SIZE"]
+    result.hear(heard)
+    assert result.numbers == [1]
+
+
+def test_what_several_ask_of_a_message_is_joined() -> None:
+    uid, size, flags = FetchAttribute.UID, FetchAttribute.RFC822_SIZE, FetchAttribute.FLAGS
+    body, peek = FetchBody(), FetchBody(peek=True)
+    asked = [
+        Unasked((uid, body), [1, 2, 4]),
+        Unasked((flags, uid, peek), [2, 3]),
+        Unasked((size,), [3, 5]),
+        Unasked((size, peek, flags), []),
+    ]
+    assert [(set(each.items), [*each.uids]) for each in context.combined(asked)] == [
+        ({uid, peek}, [1, 4]),
+        ({uid, peek, flags}, [2]),
+        ({uid, peek, flags, size}, [3]),
+        ({size}, [5]),
+    ]
+    assert all(len({*each.items}) == len(each.items) for each in context.combined(asked))
+    assert context.combined(asked[:1]) == asked[:1]
 
 
 # --- ends, and refusals ---------------------------------------------------------------------------

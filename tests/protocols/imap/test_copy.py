@@ -14,8 +14,8 @@ from postroom.domain.mailboxes import reading, unfinished
 from postroom.domain.mailboxes.messages import Copied
 from postroom.protocols.imap.commands import copy as copying
 from postroom.store.units import UNIT_ROWS, Database
-from postroom.testing.imap import Reply, numbers_of
-from tests.protocols.imap.serving import ANN, SMALL, Room, message
+from postroom.testing.imap import Literal, Reply, numbers_of
+from tests.protocols.imap.serving import ANN, BOB, SMALL, Room, message
 
 THEN = Instant(1_700_000_000_000)
 
@@ -81,6 +81,21 @@ async def test_a_target_that_is_not_there_may_be_made(room: Room, verb: str) -> 
     assert copied(reply)[1:] == ([1], [1])
 
 
+@pytest.mark.parametrize("name", ["a//b", "/a", "a/", "' '", "Shared", "/".join("x" * 40)])
+async def test_what_no_mailbox_can_be_called_is_not_to_be_made(room: Room, name: str) -> None:
+    """RFC 9051 §6.3.12, §6.4.7: TRYCREATE is for what may be there once it is made."""
+    await room.deliver(SMALL)
+    client = await room.client()
+    quoted = '"' + name.strip("'") + '"'
+    for line in (f"COPY 1 {quoted}", f"UID MOVE 1 {quoted}"):
+        reply = await client.command(line)
+        assert (reply.kind, reply.code) == ("NO", "CANNOT"), line
+    for line in (f"APPEND {quoted} ", f"REPLACE 1 {quoted} "):
+        reply = await client.command(line, Literal(SMALL))
+        assert (reply.kind, reply.code) == ("NO", "CANNOT"), line
+    assert [*await room.stored()] == [1]
+
+
 @pytest.mark.parametrize("verb", ["UID COPY", "UID MOVE", "UID EXPUNGE"])
 async def test_uids_that_do_not_exist_are_passed_over(room: Room, verb: str) -> None:
     stored = await room.deliver(SMALL, SMALL)
@@ -109,8 +124,59 @@ async def test_a_copy_within_the_mailbox_is_a_second_message(room: Room) -> None
     reply = await client.command("COPY 1 INBOX")
     assert copied(reply)[1:] == ([1], [2])
     assert reply.numbers("EXISTS") == [2]
-    reply = await client.command("MOVE 1 INBOX")
-    assert (reply.kind, reply.code) == ("NO", "CANNOT")
+
+
+@pytest.mark.parametrize("piece", [1, UNIT_ROWS])
+async def test_a_copy_by_number_of_what_is_gone_copies_nothing(
+    room: Room, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    """RFC 2180 §4.4.1, RFC 5530 §3; by UID what is gone is passed over: RFC 3501 §6.4.8."""
+    monkeypatch.setattr(copying, "PIECE", piece)
+    await room.deliver(*[SMALL] * 6)
+    client = await room.client()
+    await room.remove([3])
+    reply = await client.command("COPY 1:4 Archive")
+    assert (reply.kind, reply.code) == ("NO", "EXPUNGEISSUED")
+    assert reply.numbers("EXPUNGE") == [3]  # so that the client can try again
+    assert await room.rows("Archive") == []
+    assert (await client.command("COPY 1:3 Archive")).ok
+    assert len(await room.rows("Archive")) == 3
+    await room.remove([2])
+    assert copied(await client.command("UID COPY 1:4 Archive"))[1] == [1, 4]
+    assert (await client.command("SEARCH RETURN (SAVE) ALL")).ok
+    await room.remove([5])
+    assert copied(await client.command("COPY $ Archive"))[1] == [1, 4, 6]
+
+
+async def test_a_copy_to_another_owner_by_number_of_what_is_gone(room: Room) -> None:
+    await room.deliver(*[SMALL] * 3)
+    bob = await room.client(BOB)
+    assert (await bob.command(f"SETACL INBOX {ANN} lri")).ok
+    client = await room.client()
+    await room.remove([2])
+    reply = await client.command(f"COPY 1:3 Shared/{BOB}/INBOX")
+    assert (reply.kind, reply.code) == ("NO", "EXPUNGEISSUED")
+    assert await room.rows(user=BOB) == []
+
+
+async def test_a_move_within_the_mailbox_makes_it_the_last(room: Room) -> None:
+    """RFC 6851 §3.3, RFC 9051 §6.4.8: allowed, since a copy to there is."""
+    await room.deliver(message("a"), message("b"), message("c"))
+    client = await room.client()
+    other = await room.client()
+    reply = await client.command("MOVE 1:2 INBOX")
+    assert reply.ok, reply
+    assert copied(reply)[1:] == ([1, 2], [4, 5])
+    names = [each.name for each in reply.untagged]
+    assert names == [b"OK", b"EXPUNGE", b"EXPUNGE", b"EXISTS", b"RECENT"]
+    assert [each.number for each in reply.untagged if each.name == b"EXISTS"] == [3]
+    fetched = (await client.command("FETCH 1:3 (UID ENVELOPE)")).fetched()
+    assert [each["UID"] for each in fetched.values()] == [3, 4, 5]
+    assert (await other.command("NOOP")).numbers("EXPUNGE") == [2, 1]
+    reply = await client.command("UID MOVE 99 INBOX")
+    assert reply.ok
+    assert reply.code is None
+    assert [*await room.stored()] == [3, 4, 5]
 
 
 async def test_over_quota_nothing_is_copied_however_many(room: Room) -> None:

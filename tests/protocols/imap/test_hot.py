@@ -288,7 +288,7 @@ async def test_what_is_damaged_counts_more_than_what_is_out_of_reach(
     monkeypatch.setattr(Files, "read", broken)
     client = await room.client()
     reply = await client.command("FETCH 1:* (UID BODY.PEEK[])")
-    assert (reply.kind, reply.code) == ("NO", "SERVERBUG")
+    assert (reply.kind, reply.code) == ("NO", "CORRUPTION")
     assert [each["UID"] for each in reply.fetched().values()] == [3]
 
 

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postroom.core.errors import LimitReached
 from postroom.domain.mailboxes.folders import Mailbox, Tree
 from postroom.protocols.imap import listing
 from postroom.protocols.imap.listing import Listed, Pattern
@@ -57,6 +56,7 @@ def list_of(tree: Tree, arguments: bytes) -> list[Listed]:
 
 def lsub_of(tree: Tree, arguments: bytes) -> dict[str, tuple[bytes, ...]]:
     asked = parse_lsub(Cursor(arguments))
+    assert asked.pattern is not None
     wanted = listing.patterns(asked.reference, (asked.pattern,))
     names = list(listing.matching(tree, wanted))
     return {each.named.path: each.attributes for each in listing.lsub_answers(tree, names, asked)}
@@ -114,10 +114,13 @@ def test_a_hostile_pattern_costs_no_more_than_its_length(unit: str) -> None:
     assert time.thread_time() - started < 2, "a matcher that goes back would need years"
 
 
-def test_patterns_longer_than_any_name_are_refused() -> None:
+def test_patterns_longer_than_any_name_are_passed_over() -> None:
+    """RFC 9051 §6.3.9."""
     assert len(listing.patterns("", ("a" * 8000, "*"))) == 2
-    with pytest.raises(LimitReached):
-        listing.patterns("", ("a" * 8000, "a" * 8000))
+    (first, last) = listing.patterns("", ("a" * 8000, "b" * 8000, "c"))
+    assert first.matches("a" * 8000)
+    assert last.matches("c")
+    assert listing.patterns("x/", ("*" * 9000,)) == []
 
 
 def test_the_reference_is_put_before_every_pattern() -> None:

@@ -189,9 +189,65 @@ async def test_subscriptions(room: Room) -> None:
     reply = await client.command('LIST (SUBSCRIBED RECURSIVEMATCH) "" %')
     found = {str(bytes(each.data[2]), "ascii"): each.data for each in reply["LIST"]}  # type: ignore[arg-type]  # a name
     assert found["A"][3] == (b"CHILDINFO", (b"SUBSCRIBED",))  # RFC 5258 §3.5
-    for verb in ("SUBSCRIBE", "UNSUBSCRIBE"):
-        reply = await client.command(f"{verb} Nowhere")
-        assert (reply.kind, reply.code) == ("NO", "NONEXISTENT")
+    reply = await client.command("SUBSCRIBE Nowhere")
+    assert (reply.kind, reply.code) == ("NO", "NONEXISTENT")
+
+
+async def test_what_is_not_subscribed_is_unsubscribed_with_success(room: Room) -> None:
+    """RFC 9051 §6.3.8; clients do so after DELETE and RENAME."""
+    client = await room.client(mailbox=None)
+    assert (await client.command("UNSUBSCRIBE Junk")).ok
+    assert (await client.command("UNSUBSCRIBE Junk")).ok
+    assert (await client.command("DELETE Junk")).ok
+    for name in ("Junk", "Nowhere/Below", "Shared/nobody@example.test/Mail", "Public/None"):
+        reply = await client.command(f"UNSUBSCRIBE {name}")
+        assert (reply.kind, reply.text) == ("OK", "Unsubscribed"), name
+
+
+@pytest.mark.parametrize("enabled", ["", "IMAP4rev2"])
+async def test_patterns_that_no_name_can_match_are_ignored(room: Room, enabled: str) -> None:
+    """RFC 9051 §6.3.9: no response, and a tagged OK."""
+    client = await room.client(mailbox=None)
+    if enabled:
+        await client.command(f"ENABLE {enabled}")
+    odd = "&bogus" if not enabled else "x"
+    long = "*" + "x" * 9000
+    for line in (
+        f'LIST "" "{odd}*"',
+        f'LIST "{odd}" *',
+        'LIST "" "a\x01*"',
+        f'LIST "" "{long}"',
+        f'LIST "{odd}/" (% *)',
+        f'LSUB "" "{odd}%"',
+        f'LSUB "{odd}" *',
+        f'LSUB "" "{long}"',
+    ):
+        reply = await client.command(line)
+        assert reply.ok, line
+        assert not reply.untagged, line
+    assert list(listed(await client.command(f'LIST "" ("{odd}*" Sent "{long}" Junk)'))) == [
+        "Junk",
+        "Sent",
+    ]
+
+
+async def test_of_many_patterns_the_first_are_looked_at(room: Room) -> None:
+    """RFC 9051 §6.3.9: what a server does not accept it ignores."""
+    client = await room.client(mailbox=None)
+    none = " ".join(f"none{n}" for n in range(100))
+    assert list(listed(await client.command(f'LIST "" (INBOX {none} Sent)'))) == ["INBOX"]
+
+
+async def test_empty_patterns_of_the_extended_form_are_ignored(room: Room) -> None:
+    """RFC 9051 §6.3.9, RFC 5258 §3."""
+    client = await room.client(mailbox=None)
+    for line in ('LIST "INBOX" ("")', 'LIST () INBOX ""', 'LIST INBOX "" RETURN (CHILDREN)'):
+        reply = await client.command(line)
+        assert reply.ok
+        assert not reply["LIST"], line
+    assert list(listed(await client.command('LIST "" ("" INBOX)'))) == ["INBOX"]
+    (root,) = (await client.command('LIST INBOX ""'))["LIST"]
+    assert root.data[0] == (b"\\Noselect",)
 
 
 async def test_extended_lists(room: Room) -> None:

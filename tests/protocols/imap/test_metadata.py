@@ -51,6 +51,24 @@ async def test_what_is_set_is_read_changed_and_removed(room_both: Room) -> None:
     assert await get(other, f"INBOX {names}") == nothing
 
 
+async def test_a_change_raises_the_modseq_of_the_mailbox(room_both: Room) -> None:
+    """RFC 7162 §3.2; nothing is told of messages."""
+    await room_both.deliver(SMALL)
+    ann = await room_both.client()
+    modseqs = [(await room_both.box()).modseq]
+    for value in ('"a"', '"b"', "NIL"):
+        reply = await ann.command(f"SETMETADATA INBOX (/private/comment {value})")
+        assert reply.ok
+        assert not reply.untagged
+        modseqs.append((await room_both.box()).modseq)
+        (told,) = (await ann.command("STATUS INBOX (HIGHESTMODSEQ)"))["STATUS"]
+        assert told.data[1] == (b"HIGHESTMODSEQ", modseqs[-1])
+    assert modseqs == sorted(set(modseqs))
+    assert (await ann.command("SETMETADATA INBOX (/private/comment NIL)")).ok  # changes nothing
+    assert (await room_both.box()).modseq == modseqs[-1]
+    assert len((await ann.command("FETCH 1 (FLAGS)")).fetched()) == 1
+
+
 async def test_a_value_is_any_octets(room_both: Room) -> None:
     ann = await room_both.client(mailbox=None)
     raw = bytes(range(256)) * 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Sequence
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from postroom.domain.mailboxes import reading
 from postroom.domain.mailboxes.sharing import Sight
 from postroom.protocols.imap import progress, sources
 from postroom.protocols.imap.commands import multisearch
@@ -155,6 +157,9 @@ async def test_modseq_of_what_is_told(room: Room) -> None:
 async def test_what_nobody_was_told_of_is_recent_and_stays_so(room: Room) -> None:
     await fill(room)
     assert (await (await room.client()).command("CLOSE")).ok  # INBOX was opened
+    async with asyncio.timeout(5):  # nobody waits until that is written
+        while await room.house.state.read(reading.recent_floor, (await room.box()).id) < 4:
+            await asyncio.sleep(0.005)
     await room.deliver(message("late"))
     client = await room.client(mailbox=None)
     for _ in range(2):
@@ -228,7 +233,15 @@ async def test_what_was_saved_is_not_looked_for_elsewhere(room: Room, text: str)
     assert (await client.command("ESEARCH " + text)).kind == "BAD"
 
 
-@pytest.mark.parametrize("text", ["ALL", "IN (selected) ALL", "IN (selected personal) ALL"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ALL",
+        "IN (selected) ALL",
+        "IN (selected personal) ALL",
+        "IN (personal) RETURN (UPDATE) ALL",  # RFC 7377 §2.2
+    ],
+)
 async def test_where_none_is_open_it_cannot_be_meant(room: Room, text: str) -> None:
     client = await room.client(mailbox=None)
     assert (await client.command("ESEARCH " + text)).kind == "BAD"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from postroom.protocols.imap import server, watching
+from postroom.protocols.imap import listening, server, watching
 from postroom.testing.imap import ImapClient, Literal, flags_of
 from postroom.wire.imap import Response, Tagged, Untagged
 from tests.protocols.imap.serving import ANN, BOB, SMALL, Room, codes_of, message
@@ -17,7 +17,7 @@ QUIET = 0.1  # seconds: longer than any look is put off
 
 @pytest.fixture(autouse=True)
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "WATCH_SECONDS", LOOKS)
+    monkeypatch.setattr(listening, "WATCH_SECONDS", LOOKS)
 
 
 async def until(client: ImapClient, count: int, patience: float = 5) -> list[Untagged]:
@@ -579,7 +579,7 @@ async def test_none_and_unauthenticate_end_it(room: Room) -> None:
 
 
 async def test_a_burst_is_told_as_few(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "WATCH_SECONDS", 0.2)
+    monkeypatch.setattr(listening, "WATCH_SECONDS", 0.2)
     client = await watching_client(room, f"personal ({ARRIVALS})")
     for _ in range(100):
         await room.deliver(*[SMALL] * 10, path="Sent")
@@ -617,7 +617,7 @@ async def test_a_watching_session_has_neither_task_nor_timer(room: Room) -> None
     await until(client, 1)
     (connection,) = room.workers[0].connections()
     await room.settled(lambda: connection._task is None)
-    assert connection._later is None
+    assert not connection._listening.puts_off
     client.abort()
     await room.settled(lambda: not room.workers[0].connections())
     assert not room.bus._watchers

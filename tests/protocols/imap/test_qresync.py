@@ -9,8 +9,7 @@ import pytest
 from postroom.core.clock import Instant
 from postroom.core.errors import StoreFailed
 from postroom.domain.mailboxes import cleaning
-from postroom.protocols.imap import resync
-from postroom.protocols.imap import session as session_module
+from postroom.protocols.imap import keeping_up, resync
 from postroom.testing.imap import Cache, ImapClient, Reply, flags_of, numbers_of
 from tests.protocols.imap.serving import SMALL, Room, codes_of
 
@@ -174,7 +173,7 @@ async def test_nothing_told_is_held_in_large_pieces(
     room: Room, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resync, "PIECE", 7)
-    monkeypatch.setattr(session_module, "LINES", 3)
+    monkeypatch.setattr(keeping_up, "RANGES", 3)
     client, then = await before(room, 100)
     await room.remove(range(2, 60, 2))
     await room.flag(range(51, 101), add=("\\Seen",))

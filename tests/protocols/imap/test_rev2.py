@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from postroom.testing.imap import ImapClient, Literal, Reply, flags_of
 from postroom.wire.imap import Untagged, Value
 from tests.protocols.imap.serving import SMALL, Room, codes_of, message
@@ -318,6 +320,16 @@ async def test_a_message_is_appended_as_utf8(room: Room) -> None:
     assert (await client.command("APPEND INBOX UTF8 (", Literal(WIDE), ")")).kind == "BAD"
     assert (await client.command("NOOP")).ok
     assert await room.stored() == {1: {"\\Seen"}}
+
+
+@pytest.mark.parametrize("raw", [WIDE, b"Subject: Gr\xfc\xdfe\r\n\r\nHallo.\r\n"])
+async def test_any_client_may_append_what_came_to_it_with_octets_beyond_ascii(
+    room: Room, raw: bytes
+) -> None:
+    """Against RFC 6855 §4: whoever moves mail from another server would lose it."""
+    client = await room.client()
+    assert (await client.append("INBOX", raw)).ok
+    assert (await client.command("FETCH 1 BODY.PEEK[]")).fetched()[1]["BODY[]"] == raw
 
 
 async def test_a_client_of_either_kind_reads_a_message_with_utf8_in_its_header(room: Room) -> None:

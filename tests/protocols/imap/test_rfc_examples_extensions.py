@@ -10,7 +10,7 @@ import pytest
 
 from postroom.core.secrets import Keyring
 from postroom.core.settings import Place, Scope
-from postroom.protocols.imap import server
+from postroom.protocols.imap import listening
 from postroom.testing.imap import ImapClient, Literal, Reply, flags_of
 from postroom.wire.imap import Untagged
 from tests.protocols.imap.serving import ANN, BOB, DOMAIN, SMALL, Room, message
@@ -25,7 +25,7 @@ QUIET = 0.1
 
 @pytest.fixture(autouse=True)
 def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "WATCH_SECONDS", LOOKS)
+    monkeypatch.setattr(listening, "WATCH_SECONDS", LOOKS)
 
 
 def refused(reply: Reply) -> tuple[str, str | None]:

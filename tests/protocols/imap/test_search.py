@@ -6,6 +6,7 @@ import pytest
 
 from postroom.core.clock import Instant
 from postroom.testing.imap import ImapClient, Literal, numbers_of
+from postroom.wire.imap import CHARSETS
 from tests.protocols.imap.serving import SMALL, Room, message
 
 DAY = 24 * 3600 * 1000
@@ -109,6 +110,9 @@ async def test_strings_in_their_charset(room: Room) -> None:
     assert [each.data for each in reply["SEARCH"]] == [(3,)]
     reply = await client.command("SEARCH CHARSET KLINGON ALL")
     assert (reply.kind, reply.code) == ("NO", "BADCHARSET")
+    assert reply.code_data("BADCHARSET") == (tuple(CHARSETS),)  # RFC 9051 §7.1: those that are
+    for name in CHARSETS:
+        assert (await client.command(f"SEARCH CHARSET {name.decode()} ALL")).ok
 
 
 async def test_extended_answers(room_both: Room) -> None:

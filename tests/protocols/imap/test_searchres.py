@@ -101,6 +101,27 @@ async def test_no_empties_it_and_bad_leaves_it(room: Room, monkeypatch: pytest.M
     assert await numbers(client) == []
 
 
+@pytest.mark.parametrize(
+    "refused",
+    [
+        "SEARCH RETURN (SAVE) CHARSET KOI8-R ALL",
+        "UID SEARCH RETURN (MIN SAVE) CHARSET KOI8-R ALL",
+        "SORT RETURN (SAVE) (ARRIVAL) KOI8-R ALL",
+        "ESEARCH RETURN (SAVE) CHARSET KOI8-R ALL",
+    ],
+)
+async def test_a_charset_that_is_not_known_empties_it(room: Room, refused: str) -> None:
+    """RFC 5182 §2.1, example 5; without SAVE it stays."""
+    client = await fill(room)
+    assert (await client.command("SEARCH RETURN (SAVE) FLAGGED")).ok
+    reply = await client.command(refused.replace("SAVE", "COUNT"))
+    assert (reply.kind, reply.code) == ("NO", "BADCHARSET")
+    assert await numbers(client) == [2, 3, 5, 7]
+    reply = await client.command(refused)
+    assert (reply.kind, reply.code) == ("NO", "BADCHARSET")
+    assert await numbers(client) == []
+
+
 async def test_pipelined_commands_see_the_result(room: Room) -> None:
     client = await fill(room)
     client.send(b"a UID SEARCH RETURN (SAVE) 4:6\r\nb STORE $ +FLAGS.SILENT (\\Seen)\r\n")

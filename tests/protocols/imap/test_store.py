@@ -161,6 +161,49 @@ async def test_silence_does_not_hide_what_others_changed(room_both: Room) -> Non
     assert (await client.command("NOOP")).untagged == []
 
 
+@pytest.mark.parametrize(
+    "command", ["STORE 1 +FLAGS (\\Seen)", "FETCH 1 (FLAGS)", "FETCH 1 (MODSEQ)", "SEARCH ALL"]
+)
+@pytest.mark.parametrize("enable", ["CONDSTORE", "QRESYNC", ""])
+async def test_what_came_is_told_while_expunges_wait(room: Room, command: str, enable: str) -> None:
+    """RFC 3501 §5.2: the size is told when it is seen to have changed; numbers mean what they
+    meant, and what was removed is counted yet."""
+    await room.deliver(*[SMALL] * 4)
+    client = await room.client(mailbox=None)
+    if enable:
+        await client.command(f"ENABLE {enable}")
+    await client.command("SELECT INBOX")
+    await room.remove([2])
+    await room.deliver(SMALL, SMALL)
+    reply = await client.command(command)
+    assert reply.ok, reply
+    assert reply.numbers("EXISTS") == [6]
+    assert not reply["EXPUNGE"] and not reply["VANISHED"]
+    assert (await client.command("FETCH 5:6 (UID)")).numbers("FETCH") == [5, 6]
+    await room.flag([3, 5], add=("\\Flagged",))
+    await room.remove([6])
+    reply = await client.command("NOOP")
+    assert not reply["EXISTS"]
+    fetched = (await client.command("FETCH 1:* (UID FLAGS)")).fetched()
+    assert {n: items["UID"] for n, items in fetched.items()} == {1: 1, 2: 3, 3: 4, 4: 5}
+    flagged = [n for n, items in fetched.items() if "\\Flagged" in flags_of(items["FLAGS"])]
+    assert flagged == [2, 4]
+    assert (await client.command("NOOP")).untagged == []
+
+
+async def test_what_came_and_went_is_no_removal(room: Room) -> None:
+    """Of what the client never counted nothing waits: RFC 7162 §3.2.10.2."""
+    await room.deliver(*[SMALL] * 3)
+    client = await without_recent(room)
+    await room.deliver(SMALL, SMALL)
+    await room.remove([4])
+    await room.flag([2], add=("\\Flagged",))
+    reply = await client.command("SEARCH ALL")
+    assert reply.numbers("EXISTS") == [4]
+    assert reply.numbers("FETCH") == [2]
+    assert (await client.command("NOOP")).untagged == []
+
+
 async def test_silence_does_not_hide_it_while_expunges_wait(room: Room) -> None:
     stored = await room.deliver(*[SMALL] * 3)
     client = await without_recent(room)

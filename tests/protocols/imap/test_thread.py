@@ -278,6 +278,20 @@ async def test_only_what_matches_is_threaded(room: Room) -> None:
     assert reply["THREAD"][0].data == ()
 
 
+async def test_ids_that_differ_only_in_quoting_are_one(room: Room) -> None:
+    """RFC 5256 §3, REFERENCES."""
+    await room.deliver(
+        b'Message-ID: <"01KF8JCEOCBS0045PS"@xxx.yyy.example>\r\n\r\n',
+        b"Message-ID: <2@a>\r\nReferences: <01KF8JCEOCBS0045PS@xxx.yyy.example>\r\n\r\n",
+        b'Message-ID: <3@a>\r\nIn-Reply-To: <"01KF8\\JCEOCBS0045PS"@xxx.yyy.example>\r\n\r\n',
+        b'Message-ID: <4@a>\r\nReferences: <"01KF8JCEOCBS0045PS@xxx.yyy.example>\r\n\r\n',
+    )
+    client = await room.client()
+    reply = await client.command("THREAD REFERENCES UTF-8 ALL")
+    (told,) = reply["THREAD"]
+    assert told.data[0] == (1, (2,), (3,))
+
+
 async def test_a_message_without_a_date_goes_by_its_arrival(room: Room) -> None:
     raw = b"Subject: undated\r\n\r\nbody\r\n"
     await room.deliver(mail("1", "one", 5))

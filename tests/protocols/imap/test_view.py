@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postroom.protocols.imap import view as views_module
-from postroom.protocols.imap.session import picks
+from postroom.protocols.imap.picking import picks
 from postroom.protocols.imap.view import CHUNK, MOST_UIDS, MOST_VIEWS, SETS, Of, Views
 from postroom.protocols.imap.view import View as TheView
 

@@ -24,6 +24,7 @@ class Limits:
 
     in_all: int
     of_domain: int
+    every: int = 0  # milliseconds in which one is reported of those that are alike
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,14 @@ class Owed:
     record: dict[str, Any]  # what is told; empty if it cannot be read
     content: bytes  # what of the message goes with it
     limits: Limits = Limits(0, 0)
+    source: str = ""  # the peer's IP address: with what failed, what makes them alike
+    failure: str = ""
+
+    @property
+    def incidents(self) -> int:
+        """How many messages it stands for. RFC 5965 §3.2."""
+        count = self.record.get("incidents", 1)
+        return count if isinstance(count, int) else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +59,26 @@ class Listed:
 
 
 def owe(tx: Tx, owed: Owed) -> bool:
-    """Remember to report; False if enough are owed today, in all or about that domain."""
+    """Remember to report; False if one was just reported that was alike, or if enough are owed
+    today, in all or about that domain. Then it is counted, for the next report on its like."""
     day, limits = day_of(owed.at), owed.limits
     domain = keepable(owed.policy_domain)
-    if _count(tx, tables.OWED_OF_DAY, limits.in_all, day=day) >= limits.in_all:
+    alike = {"policy_domain": domain, "source": owed.source, "failure": owed.failure}
+    row = tx.one(tables.ALIKE, **alike)
+    last, more = (row[0], row[1]) if row is not None else (0, 0)
+    if last and owed.at < last + limits.every:
+        tx.run(tables.SET_ALIKE, at=last, more=more + 1, day=day, **alike)
         return False
-    asked = {"day": day, "policy_domain": domain}
-    if _count(tx, tables.OWED_OF_DOMAIN, limits.of_domain, **asked) >= limits.of_domain:
+    full = _count(tx, tables.OWED_OF_DAY, limits.in_all, day=day) >= limits.in_all
+    if not full:
+        asked = {"day": day, "policy_domain": domain}
+        full = _count(tx, tables.OWED_OF_DOMAIN, limits.of_domain, **asked) >= limits.of_domain
+    if full:
+        if row is not None:  # new ones are not counted: a stranger may have very many addresses
+            tx.run(tables.SET_ALIKE, at=last, more=more + 1, day=day, **alike)
         return False
-    record = keepable(json.dumps(owed.record))
+    tx.run(tables.SET_ALIKE, at=owed.at, more=0, day=day, **alike)
+    record = keepable(json.dumps({**owed.record, "incidents": more + 1}))
     tx.run(
         tables.OWE,
         id=owed.id,
@@ -142,4 +162,7 @@ def forget(tx: Tx, before: int, limit: int = 500) -> int:
     """Forget reports on messages of days before that one; returns how many."""
     rows = tx.all(tables.OLD_FAILURES, before=before, limit=limit)
     tx.many(tables.FORGET_FAILURE, [{"id": id_} for (id_,) in rows])
-    return len(rows)
+    alike = tx.all(tables.OLD_ALIKE, before=before, limit=limit)
+    keys = ("policy_domain", "source", "failure")
+    tx.many(tables.FORGET_ALIKE, [dict(zip(keys, each, strict=True)) for each in alike])
+    return max(len(rows), len(alike))

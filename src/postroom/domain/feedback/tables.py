@@ -140,6 +140,19 @@ DMARC_FAILURE_SENT = narrow(
     Index("dmarc_failure_sent_to", "destination", "day"),
 )
 
+# Who fails in a domain's name, from where and how: what is only counted until the next report.
+DMARC_FAILURE_ALIKE = narrow(
+    "dmarc_failure_alike",
+    MAIL,
+    column("policy_domain", TEXT, primary_key=True),
+    column("source", TEXT, primary_key=True),  # the peer's IP address
+    column("failure", TEXT, primary_key=True),  # what failed: dmarc, signature, bodyhash, spf
+    column("at", INT),  # when one was last reported; 0: never
+    column("more", INT),  # messages since then
+    column("day", INT),  # of the last message
+    Index("dmarc_failure_alike_day", "day"),
+)
+
 # Counting ends at what is allowed: a day of many costs no more.
 OWED_OF_DAY = sql("""
     SELECT count(*) FROM (SELECT 1 FROM dmarc_failure WHERE day = :day LIMIT :limit) AS found
@@ -155,6 +168,24 @@ SENT_TO = sql("""
         SELECT 1 FROM dmarc_failure_sent
         WHERE destination = :destination AND day = :day AND trace > 0 LIMIT :limit
     ) AS found
+""")
+ALIKE = sql("""
+    SELECT at, more FROM dmarc_failure_alike
+    WHERE policy_domain = :policy_domain AND source = :source AND failure = :failure {for update}
+""")
+SET_ALIKE = sql("""
+    INSERT INTO dmarc_failure_alike (policy_domain, source, failure, at, more, day)
+    VALUES (:policy_domain, :source, :failure, :at, :more, :day)
+    ON CONFLICT (policy_domain, source, failure)
+    DO UPDATE SET at = excluded.at, more = excluded.more, day = excluded.day
+""")
+OLD_ALIKE = sql("""
+    SELECT policy_domain, source, failure FROM dmarc_failure_alike
+    WHERE day < :before ORDER BY day LIMIT :limit
+""")
+FORGET_ALIKE = sql("""
+    DELETE FROM dmarc_failure_alike
+    WHERE policy_domain = :policy_domain AND source = :source AND failure = :failure
 """)
 OWE = sql("""
     INSERT INTO dmarc_failure (id, policy_domain, day, at, again, record, content, why)

@@ -25,7 +25,6 @@ from postroom.domain.mailboxes.annotated.settings import MetadataSettings, named
 from postroom.domain.mailboxes.change import Change, begin_all
 from postroom.domain.mailboxes.folders import Mailbox
 from postroom.domain.mailboxes.rights import MissingRight, Right
-from postroom.domain.mailboxes.shares import tables as shares
 from postroom.store.sql import Tx
 
 VALUE_OCTETS: Final = 64 * 1024
@@ -280,7 +279,7 @@ def set_on_mailbox(
         if part and _keep(tx, box.id, principal, changes[account], part, limits(tx, account)):
             changes[account].touch(Type.MAILBOX)
     if changes[owner].types:
-        tx.run(shares.MAILBOX_CHANGED, id=box.id, modseq=changes[owner].modseq)
+        tx.run(annotated.NOTED, id=box.id, modseq=changes[owner].modseq)
     image = {"box": box.id, "entries": sorted(values)}
     for change in changes.values():
         change.end(tx, now, viewer, "mailbox.annotate", image)

@@ -30,7 +30,7 @@ MAILBOX = wide(
     column("subscribed", INT),
     column("uidvalidity", INT),
     column("uidnext", INT),
-    column("modseq", INT),  # of the last change of its content
+    column("modseq", INT),  # of the last change of its content, or of what is noted on it
     column("total", INT),
     column("unseen", INT),
     column("deleted", INT),

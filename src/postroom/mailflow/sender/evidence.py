@@ -17,6 +17,7 @@ from postroom.domain.facts import (
     FromFact,
     IprevFact,
     PeerFact,
+    ReplayFact,
     SenderFact,
     SpfFact,
     VbrFact,
@@ -24,7 +25,15 @@ from postroom.domain.facts import (
 from postroom.domain.policy import Policy
 from postroom.domain.transit import Fact, Facts
 from postroom.mailflow.arc_settings import ArcSettings
-from postroom.mailflow.sender.language import NOBODY, RESULTS, UNKNOWN, Condition, parse_condition
+from postroom.mailflow.replay_settings import ReplaySettings
+from postroom.mailflow.sender.language import (
+    NOBODY,
+    RESULTS,
+    UNKNOWN,
+    Condition,
+    at_least,
+    parse_condition,
+)
 from postroom.trust.arc import ArcCode
 from postroom.trust.dkim import DkimCode
 from postroom.trust.dmarc import DmarcCode, Request
@@ -57,6 +66,7 @@ class Evidence:
     spf_path: str = ""  # the domain for which SPF passed
     late: frozenset[str] = frozenset()  # checks that did not end in time
     unclear: bool = False  # it is not certain who wrote it
+    copies: int | None = None  # times that this signed message came within an hour
 
 
 def gathered(facts: Facts, policy: Policy) -> Evidence:
@@ -86,6 +96,7 @@ def gathered(facts: Facts, policy: Policy) -> Evidence:
         spf_path=spf.domain if spf is not None and spf.result == Result.PASS else "",
         late=frozenset(facts.late),
         unclear=dmarc is not None and bool(dmarc.problem),
+        copies=_copies(facts, policy),
     )
 
 
@@ -128,6 +139,14 @@ def _vouched(facts: Facts) -> str:
     return UNKNOWN if "vbr" in facts.late else VbrCode.NONE.value
 
 
+def _copies(facts: Facts, policy: Policy) -> int | None:
+    found = facts.get(ReplayFact)
+    if found is not None:
+        return found.copies
+    looked = policy.of(ReplaySettings).count and "replay" not in facts.late
+    return 0 if looked and facts.get(DkimFact) is not None else None
+
+
 def _host(found: IprevFact | None) -> str | None:
     """The peer's own name; whether it has one may be unknown for now."""
     if found is None or found.result == Iprev.TEMPERROR:
@@ -139,6 +158,7 @@ def _host(found: IprevFact | None) -> str | None:
 
 _TOLD: Final[tuple[type[Fact], ...]] = (
     *(ArcFact, DkimFact, DmarcFact, FromFact, IprevFact, PeerFact, SenderFact, SpfFact, VbrFact),
+    ReplayFact,
 )
 
 
@@ -197,6 +217,7 @@ def supposed(words: Sequence[str]) -> Evidence:
         signers=signers if "dkim" in results else None,
         spf_path=sender.rpartition("@")[2] if results.get("spf") == Result.PASS else "",
         late=frozenset(_all(said, "late")),
+        copies=at_least(said["copies"].values[0]) if "copies" in said else None,
     )
 
 

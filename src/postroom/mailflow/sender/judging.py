@@ -11,13 +11,23 @@ from postroom.mailflow.exempt import exempt
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.sender.approved import entry_for
 from postroom.mailflow.sender.evidence import Evidence, gathered
-from postroom.mailflow.sender.language import NOBODY, RESULTS, UNKNOWN, Condition, Line, Verb, parse
+from postroom.mailflow.sender.language import (
+    NOBODY,
+    RESULTS,
+    UNKNOWN,
+    Condition,
+    Line,
+    Verb,
+    at_least,
+    parse,
+)
 from postroom.mailflow.sender.settings import SenderSettings
 
 
 def sender_policy(house: MailHouse, transit: Transit) -> tuple[Fact, ...]:
-    """What follows from the facts of a message that a stranger brings, by the settings."""
-    policy, visit = transit.policy, transit.visit
+    """What follows from the facts of a message that a stranger brings, by the settings of the
+    domain of its recipients."""
+    policy, visit = transit.judged_by, transit.visit
     if policy is None or house.checks is None or visit.peer.ip is None:
         return ()
     if visit.protocol is not Protocol.SMTP or visit.principal is not None:
@@ -94,6 +104,8 @@ def _named(asked: Condition, found: Evidence) -> bool | None:
     values = asked.values
     if asked.name == "late":
         return not found.late.isdisjoint(values)
+    if asked.name == "copies":
+        return found.copies >= min(map(at_least, values)) if found.copies is not None else None
     listed = exempt(values)
     if asked.name == "peer":
         return listed.holds_peer(found.peer) if found.peer is not None else None

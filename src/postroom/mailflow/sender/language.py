@@ -131,7 +131,7 @@ RESULTS: Final[Mapping[str, tuple[str, ...]]] = {
     "from": _of(Misleading),  # what in the author's name or address misleads
 }
 """Checks, with what they may say."""
-PROBES: Final = ("spf", "iprev", "dkim", "dmarc", "vbr")
+PROBES: Final = ("spf", "iprev", "dkim", "dmarc", "vbr", "replay")
 """Checks that may be late."""
 
 
@@ -172,12 +172,25 @@ def _sender(text: str) -> str:
     return text if text == NOBODY else _party(text)
 
 
+def _number(text: str) -> str:
+    if not _AT_LEAST(text):
+        raise Malformed(f"{_shown(text)} is no number of copies: write 50+ for 50 or more")
+    return text
+
+
+def at_least(value: str) -> int:
+    """Of `copies=50+`: 50."""
+    return int(value.removesuffix("+"))
+
+
+_AT_LEAST: Final = re.compile(r"[1-9][0-9]{0,6}\+").fullmatch
 _NAMES: Final[Mapping[str, Callable[[str], str]]] = {
     "peer": _network,
     "host": _domain,  # the peer's own name, if it leads back to it
     "sender": _sender,
     "author": _party,
     "signer": _domain,  # whose signature holds
+    "copies": _number,  # times that this signed message came within an hour
     "late": lambda text: _word_of("late", PROBES, text),
 }
 CONDITIONS: Final = (*RESULTS, *_NAMES)

@@ -8,7 +8,7 @@ from typing import Final
 from postroom.core.settings import Scope, group, setting
 from postroom.mailflow.sender import approved, language
 
-_MAIL_SCOPES: Final = (Scope.SERVER, Scope.NODE, Scope.LISTENER)
+_SCOPES: Final = (Scope.SERVER, Scope.NODE, Scope.LISTENER, Scope.DOMAIN)
 
 
 @group("sender")
@@ -22,7 +22,7 @@ class SenderSettings:
         "them hold, such as `spf=fail|softfail dkim!=pass junk`. The first that says `accept`, "
         "`junk`, `quarantine`, `defer`, `refuse` or `close` decides; those that say `score N` add "
         "up, and `tag` marks. `sender test` tries them",
-        scopes=_MAIL_SCOPES,
+        scopes=_SCOPES,
         at_most=language.LINES_MAX,
         form=language.canonical,
     )
@@ -32,7 +32,7 @@ class SenderSettings:
         "done with it. `spf:example.org` is mail whose sender is of that domain or one below it "
         "and passes SPF, `dkim:example.org` what such a domain signed, `dkim:@news.example.org` "
         "and `dkim:ann@example.org` what was signed for exactly this identity",
-        scopes=_MAIL_SCOPES,
+        scopes=_SCOPES,
         at_most=approved.ENTRIES_MAX,
         form=approved.canonical,
     )
@@ -41,13 +41,13 @@ class SenderSettings:
         "From which sum of the points of sender.rules a message goes to junk, if no line decides; "
         "0 never. The sum is told in the header field X-Postroom-Sender-Score",
         unit="points",
-        scopes=_MAIL_SCOPES,
+        scopes=_SCOPES,
         at_least=0,
     )
     refuse_score: int = setting(
         0,
         "From which sum it is refused; 0 never",
         unit="points",
-        scopes=_MAIL_SCOPES,
+        scopes=_SCOPES,
         at_least=0,
     )

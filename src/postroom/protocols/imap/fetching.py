@@ -34,8 +34,9 @@ from postroom.protocols.imap.plans import (
     Plan,
     Row,
     Rows,
+    fetch_head,
 )
-from postroom.protocols.imap.session import Output, Session, fetch_head
+from postroom.protocols.imap.session import Output, Session
 from postroom.store.blobs import Blobs
 from postroom.store.sql import Tx
 from postroom.wire.imap import (
@@ -195,7 +196,7 @@ class Rendering:
             values = tuple([next(iter(make(source))) for make in self.plan.columns])
             told = self.plan.items % values + b" "
         if row[UID] in seen:
-            named = self.session.qresync or self.session.rev2
+            named = self.session.condstore or self.session.rev2
             if named and not self.plan.by_uid and FetchAttribute.UID not in asked:
                 told += b"UID %d " % row[UID]  # RFC 7162 §3.2.4, RFC 9051 §7.5.2
             if FetchAttribute.FLAGS not in asked:

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from postroom.core.errors import LimitReached
 from postroom.domain.mailboxes.folders import DEPTH, INBOX, SEPARATOR, Mailbox, Tree
 from postroom.domain.mailboxes.sharing import is_level
 from postroom.formats.folding import nfc
@@ -81,11 +80,16 @@ class Pattern:
 
 
 def patterns(reference: str, asked: Sequence[str]) -> list[Pattern]:
-    """The patterns below a reference, which is put before each. Raises LimitReached."""
-    whole = [reference + pattern for pattern in asked]
-    if sum(map(len, whole)) > PATTERNS_LENGTH:
-        raise LimitReached("These patterns are longer than any name")
-    return [Pattern(nfc(pattern)) for pattern in whole]
+    """The patterns below a reference, which is put before each; what is longer than any name is
+    passed over, as RFC 9051 §6.3.9 has it."""
+    found: list[Pattern] = []
+    room = PATTERNS_LENGTH
+    for pattern in asked:
+        whole = reference + pattern
+        if len(whole) <= room:
+            room -= len(whole)
+            found.append(Pattern(nfc(whole)))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +206,7 @@ def lsub_answers(tree: Tree, names: Sequence[Named], asked: Lsub) -> Iterator[Li
     """
     chosen = {box.id for box in tree.by_id.values() if box.subscribed}
     levels: set[int] = set()
-    if "%" in asked.pattern:
+    if asked.pattern is not None and "%" in asked.pattern:
         levels = _above(tree, chosen - {name.mailbox.id for name in names})
     for name in names:
         if name.mailbox.id in chosen:

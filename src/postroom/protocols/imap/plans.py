@@ -14,7 +14,6 @@ from typing import Any, Final, NamedTuple
 
 from postroom.core.ids import MESSAGE, THREAD, external
 from postroom.protocols.imap.selected import Selected
-from postroom.protocols.imap.session import fetch_head
 from postroom.protocols.imap.view import Neighbours
 from postroom.wire.imap import (
     FetchAttribute,
@@ -176,6 +175,11 @@ def planned(asked: tuple[FetchItem, ...], *, uid: bool, modseq: bool, by_uid: bo
         whole=_line(by_uid, head, still_items),
         by_uid=by_uid,
     )
+
+
+def fetch_head(by_uid: bool) -> bytes:
+    """A template of how a FETCH response begins, or a UIDFETCH. RFC 9586 §3."""
+    return b"* %d UIDFETCH (" if by_uid else b"* %d FETCH ("
 
 
 def _line(by_uid: bool, *items: bytes) -> bytes:

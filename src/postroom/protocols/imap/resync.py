@@ -12,6 +12,7 @@ from typing import Final
 from postroom.domain.mailboxes import flags as bits
 from postroom.domain.mailboxes import reading
 from postroom.domain.mailboxes.folders import Mailbox
+from postroom.protocols.imap.keeping_up import announce_keywords, write_vanished
 from postroom.protocols.imap.pace import Pace
 from postroom.protocols.imap.session import Session
 from postroom.protocols.imap.view import Range, Ranges, View
@@ -96,7 +97,7 @@ async def tell_vanished(session: Session, since: int, within: Sequence[Range]) -
     ranges = within if gone is None else common(gone, within)
     view = selected.view
     absent = (each for lo, hi in ranges for each in view.absent(lo, hi))
-    await session.tell_vanished(absent, earlier=True)
+    await write_vanished(session, absent, earlier=True)
 
 
 def _vanished(tx: Tx, mailbox: Mailbox, since: int) -> Ranges | None:
@@ -124,7 +125,9 @@ async def tell_changed(session: Session, since: int, within: Sequence[Range]) ->
     for first, last in common(await changed_spans(session, since), within):
         async for rows in changed_rows(session, since, first, last):
             # Others may have made keywords since the mailbox was read.
-            session.announce(selected, await mail.read(bits.registry, selected.mailbox.account))
+            announce_keywords(
+                session, selected, await mail.read(bits.registry, selected.mailbox.account)
+            )
             session.write(_lines(session, rows))
             await session.output.drain()
 

@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
-import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from postroom.domain.mailboxes import flags as bits
 from postroom.domain.mailboxes import rights
 from postroom.domain.mailboxes.flags import Registry
 from postroom.domain.mailboxes.folders import Mailbox
-from postroom.domain.mailboxes.rights import Right
+from postroom.domain.mailboxes.rights import NONE, Right
 from postroom.protocols.imap.decoding import Memory
 from postroom.protocols.imap.view import Neighbours, Range, Ranges, View
-from postroom.wire.imap import flags
+from postroom.wire.imap import FetchItem, flags
 
 
-class Updating(Protocol):
-    """The result of a search that its client is told the changes of. RFC 5267 §4.3."""
+class Unasked(NamedTuple):
+    """Messages that NOTIFY asked to have fetched when they came. RFC 5465 §5.2."""
+
+    items: tuple[FetchItem, ...] = ()
+    uids: Sequence[int] = ()  # ascending
+
+
+class Following(Protocol):
+    """The results of searches that the client is told the changes of. RFC 5267 §4.3."""
 
     @property
-    def size(self) -> int:
-        """How many messages are in it."""
+    def is_behind(self) -> bool:
+        """The client was told of changes that the results were not held against yet."""
+        ...
+
+    @property
+    def has_new(self) -> bool:
+        """Messages came among these changes."""
+        ...
+
+    def stir(self, uids: Iterable[int], came: Iterable[int]) -> None:
+        """The client was told of changes of these, and of some that `came`."""
         ...
 
     async def gone(self, uids: Sequence[int]) -> None:
@@ -31,13 +46,10 @@ class Updating(Protocol):
         them."""
         ...
 
-    async def changed(self, uids: Sequence[int], came: frozenset[int]) -> None:
-        """The client has been told of changes of these, ascending, some of which `came`."""
+    async def tell(self, new: Unasked) -> None:
+        """What the changes mean for the results, and before it, with what the searches want to
+        have fetched of what comes in, `new`: of each message one response."""
         ...
-
-
-def _no_uids() -> array.array[int]:
-    return array.array("I")
 
 
 @dataclass(slots=True)
@@ -49,6 +61,7 @@ class Selected:
     registry: Registry
     read_only: bool
     rights: Right = rights.ALL  # as of the command under way: RFC 4314
+    told_rights: Right = NONE  # those of which PERMANENTFLAGS spoke last
     recent: list[Range] = field(default_factory=list)  # UIDs that are \\Recent here
     own: set[int] = field(default_factory=set)  # modseqs of our own STOREs: told already
     result: Ranges = field(default_factory=Ranges)  # what `$` means: UIDs. RFC 5182
@@ -59,25 +72,26 @@ class Selected:
     path: str = ""  # as it was opened
     fetched: int = 0  # UIDs from here on no NOTIFY has fetched for the client
     placed: set[int] = field(default_factory=set)  # of these, what it put there itself
-    contexts: dict[bytes, Updating] = field(default_factory=dict)  # by tag: RFC 5267 §4.3
-    stirred: array.array[int] = field(default_factory=_no_uids)  # what they are to hear of
-    came: array.array[int] = field(default_factory=_no_uids)  # of it, what is new
+    following: Following | None = None  # the results that the client follows: RFC 5267 §4.3
 
     def __post_init__(self) -> None:
         self.fetched = self.mailbox.uidnext
+        self.told_rights = self.rights
 
     def stir(self, uids: Iterable[int], came: Iterable[int] = ()) -> None:
         """The client was told of changes of these, and of some that `came`."""
-        if self.contexts:
-            self.stirred.extend(uids)
-            self.came.extend(came)
+        if self.following is not None:
+            self.following.stir(uids, came)
 
-    def permanent(self) -> tuple[str, ...]:
-        """The flags that this client can change for good. RFC 3501 §7.1, RFC 4314 §5.1.1."""
+    def permanent(self, held: Right | None = None) -> tuple[str, ...]:
+        """The flags that this client can change for good, with its rights or those that it held.
+        RFC 3501 §7.1, RFC 4314 §5.1.1."""
         if self.read_only:
             return ()
-        kept = tuple(name for name in self.registry.names if may_change(self.rights, name))
-        makes = self.rights & Right.WRITE and not self.registry.full
+        if held is None:
+            held = self.rights
+        kept = tuple(name for name in self.registry.names if may_change(held, name))
+        makes = held & Right.WRITE and not self.registry.full
         return (*kept, "\\*") if makes else kept
 
     def flags_of(self, bits: int, uid: int) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import replace
 from typing import Final
 
@@ -11,7 +11,6 @@ import structlog
 
 from postroom.core.errors import ConnectionLost, InDoubt, MailError, Malformed
 from postroom.core.ids import SESSION, external, internal, made_at
-from postroom.domain.events import Changed, Type
 from postroom.domain.mailboxes import rights
 from postroom.net.connection import Connection, Peer
 from postroom.net.sessions import Described
@@ -19,10 +18,12 @@ from postroom.protocols.imap import replies
 from postroom.protocols.imap.commands import anytime, notify, signin
 from postroom.protocols.imap.commands.copy import NoTarget
 from postroom.protocols.imap.compression import Compression, DamagedStream
+from postroom.protocols.imap.keeping_up import catch_up
 from postroom.protocols.imap.languages import I_DEFAULT
+from postroom.protocols.imap.listening import Listening
 from postroom.protocols.imap.pace import Pace
-from postroom.protocols.imap.session import Session, Shared, State, Verb
-from postroom.protocols.imap.verbs import SELECTED, VERBS
+from postroom.protocols.imap.session import Session, Shared, State
+from postroom.protocols.imap.verbs import SELECTED, VERBS, Verb
 from postroom.wire.imap import (
     BEFORE_SIGN_IN,
     SIGNED_IN,
@@ -52,10 +53,6 @@ HIGH_WATER: Final = 48 * 1024
 BEFORE_SIGN_IN_SECONDS: Final = 60.0
 IDLE_SECONDS: Final = 1800.0  # RFC 3501 §5.4: at least 30 minutes; of IDLE as well: RFC 2177 §3
 COMPARE_SECONDS: Final = 30.0  # hints may be lost: who is to be told looks for itself
-WATCH_SECONDS: Final = 0.2
-"""Between two looks at all mailboxes that a client watches: a burst of changes is told as one."""
-WATCH_SHARE: Final = 20
-"""Of its time a session looks at most this part: the more there is, the more seldom."""
 BAD_COMMANDS: Final = 20
 """Errors in a row, or before sign-in in all, after which a peer is shown out."""
 
@@ -85,17 +82,13 @@ class ImapConnection:
         "_connection",
         "_ended",
         "_goodbye",
-        "_hinted",
         "_idle_until",
-        "_later",
-        "_next_look",
-        "_owners",
+        "_listening",
         "_paused",
         "_receiver",
         "_session",
         "_shared",
         "_task",
-        "_unwatch",
     )
 
     def __init__(self, shared: Shared, peer: Peer) -> None:
@@ -108,15 +101,11 @@ class ImapConnection:
         self._connection: Connection | None = None
         self._compression: Compression | None = None
         self._task: asyncio.Task[None] | None = None
-        self._unwatch: tuple[Callable[[], None], ...] = ()
+        self._listening = Listening(self._wake)
         self._paused = False
         self._goodbye = ""  # why the session ends as soon as it can; empty: it does not
         self._ended = False  # the peer sends no more
-        self._hinted = False  # something may have changed that this session has to tell unasked
         self._idle_until = 0.0  # the loop's time at which the peer has been silent for too long
-        self._owners: frozenset[int] = frozenset()  # whose changes are listened to
-        self._next_look = 0.0  # the loop's time before which a watching session does not look
-        self._later: asyncio.TimerHandle | None = None  # a look that was put off until then
 
     # --- for the session -------------------------------------------------------------------------
 
@@ -185,8 +174,8 @@ class ImapConnection:
         if session.state is not State.NOT_SIGNED_IN and self._task is not None:
             return  # at work; `_rest` sets the next timeout
         left = self._idle_until - asyncio.get_running_loop().time()
-        if left > 0 and (session.idling is not None or self._owners):
-            self._doubt()
+        if left > 0 and (session.idling is not None or self._listening.owners):
+            self._listening.doubt()
             return
         if left > 0 and self._connection is not None:
             self._let_go()
@@ -206,7 +195,7 @@ class ImapConnection:
             self._session.appending.abort()
             self._session.appending = None
         self._abandon_sasl()
-        self._stop_watching()
+        self._listening.stop()
         self._receiver.close()
         if self._task is not None:
             self._task.cancel()
@@ -252,7 +241,7 @@ class ImapConnection:
                     await self._event(event)
                 elif self._compression is not None and (more := self._compression.step()):
                     self._receiver.feed(more)
-                elif self._hinted and session.appending is None:
+                elif self._listening.hinted and session.appending is None:
                     await self._look()
                 else:
                     return
@@ -300,7 +289,7 @@ class ImapConnection:
             return
         self._flush()
         if session.state is not State.NOT_SIGNED_IN:
-            follows = session.idling is not None or bool(self._owners)
+            follows = session.idling is not None or bool(self._listening.owners)
             if follows:
                 self._let_go()
             soon = follows or (self._compression is not None and self._compression.is_warm)
@@ -308,7 +297,7 @@ class ImapConnection:
         if self._paused:
             self._paused = False
             connection.resume()  # may bring bytes, and with them the next task, at once
-        if self._hinted and session.appending is None and self._task is None:
+        if self._listening.hinted and session.appending is None and self._task is None:
             self._start()
 
     async def _event(self, event: Event) -> None:
@@ -380,7 +369,7 @@ class ImapConnection:
             await run
         except BadCharset as error:
             told: Kind = "BAD" if isinstance(error, BadFilterCharset) else "NO"
-            session.tell(tag, told, str(error), b"BADCHARSET (US-ASCII UTF-8)")
+            session.tell(tag, told, str(error), replies.code_of_charset(error))
         except BadSyntax as error:
             session.bad += 1
             session.tell(tag, "BAD", str(error))
@@ -448,7 +437,7 @@ class ImapConnection:
     async def _end_idle(self, tag: bytes, data: bytes) -> None:
         if data.strip().upper() != b"DONE":
             raise BadSyntax("IDLE ends with DONE")
-        await self._session.catch_up(expunge=True)
+        await catch_up(self._session, expunge=True)
         self._session.tell(tag, "OK", "No longer idle")
 
     def _abandon_sasl(self) -> None:
@@ -481,56 +470,20 @@ class ImapConnection:
 
     def _begin_idle(self) -> None:
         self._receiver.expect_line()
-        self._hinted = True  # something may have come before we listened
+        self._listening.hinted = True  # something may have come before we listened
 
     def _follow(self) -> None:
         """Listen to what this session has to tell unasked, and to nothing else."""
-        owners = self._session.followed()
-        if owners == self._owners:
-            return
-        self._stop_watching()
-        if not owners or self._connection is None:
-            return
-        bus = self._shared.bus
-        self._owners = owners
-        self._unwatch = (
-            *(bus.watch(owner, self._hint) for owner in owners),
-            bus.on_overflow(self._doubt),
-        )
-        self._hinted = True  # something may have come before we listened
+        owners = self._session.followed() if self._connection is not None else frozenset()
+        self._listening.to(owners, self._shared.bus)
 
-    def _stop_watching(self) -> None:
-        for unwatch in self._unwatch:
-            unwatch()
-        self._unwatch = ()
-        self._owners = frozenset()
-        self._hinted = False
-        if self._later is not None:
-            self._later.cancel()
-            self._later = None
-
-    def _hint(self, changed: Changed) -> None:
-        """The account changed; perhaps a mailbox of which this session has to tell."""
-        if not changed.types & (Type.EMAIL | Type.MAILBOX) or self._later is not None:
-            return
-        loop = asyncio.get_running_loop()
-        if loop.time() >= self._next_look:
-            self._doubt()
-        else:
-            self._later = loop.call_at(self._next_look, self._look_now)
-
-    def _look_now(self) -> None:
-        self._later = None
-        self._doubt()
-
-    def _doubt(self) -> None:
-        """Something may have changed: compare with the store, and wait on."""
-        self._hinted = True
+    def _wake(self) -> None:
+        """There may be something to tell: now, or when the work is done."""
         if self._task is None and self._session.appending is None:
             self._start()
 
     async def _look(self) -> None:
-        self._hinted = False
+        self._listening.hinted = False
         session, loop = self._session, asyncio.get_running_loop()
         began = loop.time()
         try:
@@ -545,9 +498,7 @@ class ImapConnection:
             _log.warning("cannot look", session=session.id, error=error.detail or str(error))
         self._follow()
         if session.watch is not None:
-            now = loop.time()
-            wait = max(WATCH_SECONDS, WATCH_SHARE * (now - began))
-            self._next_look = now + min(wait, COMPARE_SECONDS)
+            self._listening.looked(loop.time() - began, COMPARE_SECONDS)
 
     # --- changes of the connection ---------------------------------------------------------------
 
@@ -609,7 +560,7 @@ class ImapConnection:
         self._close()
 
     def _close(self) -> None:
-        self._stop_watching()
+        self._listening.stop()
         self._flush()
         if self._connection is not None:
             self._connection.close()

@@ -1,12 +1,11 @@
-"""The session's state, and how it keeps up with a mailbox that others change. RFC 3501 §3."""
+"""The session's state: what it says and how, and what it may do. RFC 3501 §3."""
 
 from __future__ import annotations
 
-import array
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Protocol
 
@@ -19,11 +18,8 @@ from postroom.core.settings import Chain
 from postroom.domain.directory import people
 from postroom.domain.events import Changed
 from postroom.domain.mailboxes import reading, rights, sharing
-from postroom.domain.mailboxes.flags import Registry
-from postroom.domain.mailboxes.flags import registry as read_registry
 from postroom.domain.mailboxes.folders import Mailbox
-from postroom.domain.mailboxes.messages import Pick, Quota
-from postroom.domain.mailboxes.reading import Changes
+from postroom.domain.mailboxes.messages import Quota
 from postroom.domain.mailboxes.rights import Right
 from postroom.domain.mailboxes.sharing import Reached
 from postroom.domain.policy import Policy
@@ -32,14 +28,12 @@ from postroom.mailflow.settings import QuotaSettings, RetentionSettings
 from postroom.net.connection import Peer
 from postroom.protocols.imap.kept import Kept
 from postroom.protocols.imap.languages import I_DEFAULT, Language
-from postroom.protocols.imap.pace import Pace
 from postroom.protocols.imap.progress import Progress
 from postroom.protocols.imap.selected import Selected
-from postroom.protocols.imap.view import Of, Range, Ranges, View, Views
+from postroom.protocols.imap.view import Of, Range, Views
 from postroom.protocols.imap.watching import Watch
 from postroom.store.sql import Tx
 from postroom.wire.imap import (
-    Command,
     Cursor,
     Kind,
     NeedLiteral,
@@ -48,13 +42,11 @@ from postroom.wire.imap import (
     flags,
     mailbox_name,
     status_line,
-    untagged,
 )
 
 DAY_MS: Final = 24 * 3600 * 1000
 LINES: Final = 500
-"""Untagged responses in one write, and between two looks at whether the peer reads; ranges in one
-VANISHED."""
+"""Untagged responses in one write, and between two looks at whether the peer reads."""
 
 
 class State(Enum):
@@ -172,25 +164,13 @@ class Session:
         else:
             self.output.write(continuation(catalogue.say(text), utf8=True))
 
-    async def finish(
-        self,
-        command: Command,
-        text: str,
-        code: bytes | None = None,
-        *,
-        look: bool = True,
-        highest: bool = False,
-    ) -> None:
-        """The end of a command that went well: what others did, then its tagged reply.
-
-        Without `look`, what they had done when the command began: enough for one that was short
-        and changed nothing itself. With `highest`, a client that keeps up by modseq hears up to
-        which one it has been told everything: RFC 7162 §3.2.7.
-        """
-        await self.catch_up(expunge=self.may_expunge, look=look)
-        if highest and self.condstore and self.selected is not None:
-            code = b"HIGHESTMODSEQ %d" % self.selected.view.stamp
-        self.tell(command.tag, "OK", text, code)
+    async def write_lines(self, lines: Sequence[bytes]) -> None:
+        """Write many responses; the peer's reading sets the pace, and others have their turn."""
+        for start in range(0, len(lines), LINES):
+            self.write(b"".join(lines[start : start + LINES]))
+            await self.output.drain()
+            if len(lines) > LINES:
+                await asyncio.sleep(0)
 
     def come_so_far(self, done: int, goal: int) -> None:
         """Of a command that may take long, where an untagged response may stand: RFC 9585."""
@@ -247,7 +227,24 @@ class Session:
             epoch, state = await self.shared.house.mail.read(self._look)
         except NotFound:
             return False
+        if self.selected is not None and self.selected.rights != self.selected.told_rights:
+            self._tell_rights(self.selected)
         return epoch == self.identity.epoch and state == "active"
+
+    def _tell_rights(self, selected: Selected) -> None:
+        """What may be done in the open mailbox changed, and with it perhaps the flags that can be
+        changed; a client that may not read it any more hears nothing of it. RFC 4314 §5.1.1."""
+        if not selected.rights & Right.READ:
+            return
+        changed = selected.permanent() != selected.permanent(selected.told_rights)
+        selected.told_rights = selected.rights
+        if changed:
+            self.tell_permanent(selected)
+
+    def tell_permanent(self, selected: Selected) -> None:
+        """The flags that can be changed for good. RFC 3501 §7.1."""
+        told = b"PERMANENTFLAGS " + flags(selected.permanent())
+        self.tell(None, "OK", "These are kept", told)
 
     def _look(self, tx: Tx) -> tuple[int, str]:
         self.looked = None
@@ -256,259 +253,6 @@ class Session:
             self.looked = reading.modseq(tx, box.id)
             self.selected.rights = rights.of(tx, self.account, box)
         return people.epoch(tx, self.actor)
-
-    # --- keeping up ----------------------------------------------------------------------------
-
-    @property
-    def up_to_date(self) -> bool:
-        """The view is the mailbox as it was when the command began, or as it was later."""
-        return self.looked is not None and self.open.view.stamp >= self.looked
-
-    async def catch_up(self, *, expunge: bool, look: bool = True) -> None:
-        """Tell the client what others did to the open mailbox.
-
-        Without `expunge` (during FETCH, STORE, SEARCH: RFC 3501 §7.4.1) nothing is told while
-        removals wait, so that numbers keep their meaning; the next command tells all. Without
-        `look`, nothing is read if nothing had happened when the command began.
-        """
-        selected = self.selected
-        if selected is None:
-            return
-        if look or not self.up_to_date:
-            changes = await self._news(selected)
-            if changes is not None and (expunge or not changes.vanished):
-                await self._apply(selected, changes)
-        fetches = self.watch is not None and bool(self.watch.filters.opened.items)
-        if not (fetches and selected.came):  # what NOTIFY fetches of them comes first
-            await self.tell_contexts()
-
-    async def tell_contexts(self) -> None:
-        """What the changes that were told mean for the results that the client follows: behind
-        them, so that it knows the messages. RFC 5267 §4.3.3, RFC 5465 §5.1, §7."""
-        selected = self.selected
-        if selected is None or not selected.stirred or self.state is State.LOGOUT:
-            return
-        if not selected.rights & Right.READ:
-            return
-        if len(selected.stirred) > LINES:
-            uids = await asyncio.to_thread(_ascending, selected.stirred)
-        else:
-            uids = _ascending(selected.stirred)
-        came = frozenset(selected.came)
-        for each in tuple(selected.contexts.values()):
-            await each.changed(uids, came)
-        del selected.stirred[:], selected.came[:]  # not before: what fails is done again
-
-    async def catch_up_partly(self, *, expunge: bool, flags: bool) -> None:
-        """`catch_up` between commands, where a client may have asked for less than everything:
-        the next command tells the rest. RFC 5465 §5, §6.1.2."""
-        selected = self.selected
-        changes = await self._news(selected) if selected is not None else None
-        if selected is None or changes is None:
-            return
-        if flags and (expunge or not changes.vanished):
-            await self._apply(selected, changes)
-        else:
-            await self._apply_part(selected, changes, expunge=expunge)
-
-    async def _news(self, selected: Selected) -> Changes | None:
-        """What happened since the view was taken; None if there is nothing to tell."""
-        if not selected.rights & Right.READ:
-            return None  # it was taken away: nothing of the mailbox is told any more
-        mail = self.shared.house.mail
-        try:
-            changes, registry = await mail.read(self._changes, selected)
-        except NotFound:
-            self._mailbox_gone()
-            return None
-        self.announce(selected, registry)
-        return changes if changes.mailbox.modseq != selected.view.stamp else None
-
-    def announce(self, selected: Selected, registry: Registry) -> None:
-        """Tell keywords that are new to the account. RFC 3501 §7.2.6."""
-        if registry.names == selected.registry.names:
-            return
-        selected.registry = registry
-        selected.forget_names()
-        self.write(untagged(b"FLAGS", flags(registry.names)))
-        if not selected.read_only:
-            told = b"PERMANENTFLAGS " + flags(selected.permanent())
-            self.tell(None, "OK", "These are kept", told)
-
-    def _changes(self, tx: Tx, selected: Selected) -> tuple[Changes, Registry]:
-        box, stamp = selected.mailbox, selected.view.stamp
-        found = reading.changes(tx, box.id, stamp)
-        if found.mailbox.modseq > stamp and _forgotten(tx, box.account, stamp):
-            there = reading.uids(tx, box.id)
-            gone = sorted(set(selected.view.all_uids()).difference(there))
-            found = replace(found, vanished=tuple(gone))
-        registry = selected.registry
-        if found.flags:
-            registry = read_registry(tx, selected.mailbox.account)
-        return found, registry
-
-    def _mailbox_gone(self) -> None:
-        """Another session deleted the mailbox: nothing in it means anything any more."""
-        self.tell(None, "BYE", "The mailbox was deleted")
-        self.state = State.LOGOUT
-
-    async def _apply(self, selected: Selected, changes: Changes) -> None:
-        old, highest = selected.view, selected.mailbox.uidnext
-        added = [uid for uid, _, _ in changes.flags if uid >= highest]
-        gone = [uid for uid in changes.vanished if old.number(uid)]
-        await self._leave_contexts(selected, gone)
-        stamp = changes.mailbox.modseq
-        known = self.shared.views.get(self.viewed)
-        if known is None or known.stamp != stamp:
-            # No other session has made it already.
-            sets: dict[int, list[int]] = {}
-            for uid, bits, _ in changes.flags:
-                sets.setdefault(bits, []).append(uid)
-            view = old.changed(added, changes.vanished, stamp, sets)
-            known = self.shared.views.keep(self.viewed, view)
-        selected.view, selected.mailbox = known, changes.mailbox
-        selected.ahead = False
-        own, selected.own = selected.own, set()
-        await self._tell_gone(old, gone)
-        await self._tell_added(selected, added)
-        await self.write_lines(
-            [
-                self.flags_line(selected, uid, bits, modseq)
-                for uid, bits, modseq in changes.flags
-                if uid < highest and modseq not in own
-            ]
-        )
-        selected.stir((uid for uid, _, _ in changes.flags), added)
-
-    async def _apply_part(self, selected: Selected, changes: Changes, *, expunge: bool) -> None:
-        """Tell what came and, with `expunge`, what went, but no flags. The view keeps its stamp,
-        since not all up to a later one is told; it is this session's own from here on."""
-        old, highest = selected.view, selected.mailbox.uidnext
-        added = [uid for uid, _, _ in changes.flags if uid >= highest]
-        gone = [uid for uid in changes.vanished if old.number(uid)] if expunge else []
-        selected.mailbox = changes.mailbox
-        if not added and not gone:
-            return
-        await self._leave_contexts(selected, gone)
-        selected.view = old.changed(added, gone, old.stamp)
-        selected.ahead = True
-        await self._tell_gone(old, gone)
-        await self._tell_added(selected, added)
-        selected.stir(added, added)
-
-    async def _leave_contexts(self, selected: Selected, gone: Sequence[int]) -> None:
-        """Before removals are told: RFC 5267 §4.3.4."""
-        for each in tuple(selected.contexts.values()) if gone else ():
-            await each.gone(gone)
-
-    async def _tell_gone(self, old: View, gone: Sequence[int]) -> None:
-        """Of a view, the UIDs that are there no more."""
-        if self.qresync or self.uidonly:
-            # What came and went between two looks was never counted: RFC 7162 §3.2.10.2.
-            await self.tell_vanished(Ranges(gone))
-            return
-        # From the last to the first: each number means what it meant before. RFC 3501 §7.4.1.
-        numbers = [old.number(uid) for uid in reversed(gone)]
-        await self.write_lines([b"* %d EXPUNGE\r\n" % number for number in numbers])
-
-    async def _tell_added(self, selected: Selected, added: Sequence[int]) -> None:
-        if not added:
-            return
-        if not self.rev2:  # it knows nothing of \\Recent: RFC 9051 Appendix E
-            await self._claim_recent(selected, added)
-        self.write(b"* %d EXISTS\r\n" % selected.view.size)
-        if not self.rev2:
-            self.write(b"* %d RECENT\r\n" % selected.recent_count())
-
-    async def write_lines(self, lines: Sequence[bytes]) -> None:
-        """Write many responses; the peer's reading sets the pace, and others have their turn."""
-        for start in range(0, len(lines), LINES):
-            self.write(b"".join(lines[start : start + LINES]))
-            await self.output.drain()
-            if len(lines) > LINES:
-                await asyncio.sleep(0)
-
-    async def tell_vanished(self, ranges: Iterable[Range], *, earlier: bool = False) -> None:
-        """Write which UIDs vanished, in responses of bounded size. RFC 7162 §3.2.10."""
-        head = b"* VANISHED (EARLIER) " if earlier else b"* VANISHED "
-        pace = Pace(self.shared.clock)
-        held: list[bytes] = []
-        for lo, hi in ranges:
-            held.append(b"%d:%d" % (lo, hi) if lo < hi else b"%d" % lo)
-            if len(held) == LINES or pace.over:
-                self.write(head + b",".join(held) + b"\r\n")
-                held.clear()
-                await self.output.drain()
-                if pace.over:
-                    await pace.rest()
-        if held:
-            self.write(head + b",".join(held) + b"\r\n")
-
-    def caught_up(
-        self, selected: Selected, stamp: int, sets: Mapping[int, Sequence[int]] | None = None
-    ) -> None:
-        """All that happened up to `stamp` was our own doing and left every UID in its place;
-        `sets` are the flags that changed."""
-        if stamp != selected.view.stamp:
-            view = selected.view.changed((), (), stamp, sets)
-            selected.view = self.shared.views.keep(self.viewed, view)
-        for uids in (sets or {}).values():
-            selected.stir(uids)
-        selected.own.clear()
-
-    # --- flags, from the view --------------------------------------------------------------------
-
-    @property
-    def viewed(self) -> Of:
-        """Under what the view of the open mailbox is shared."""
-        return Of(self.open.mailbox.id, self.actor)
-
-    async def know_flags(self, first: int, last: int) -> bool:
-        """Make the view know the flags of messages, by number, as of its stamp.
-
-        False if it cannot: others changed the mailbox, and the client was not told yet.
-        """
-        selected = self.open
-        known = self.shared.views.get(self.viewed)
-        if known is not None and known.stamp == selected.view.stamp and not selected.ahead:
-            selected.view = known  # another session may have read them
-        pace = Pace(self.shared.clock)
-        while (span := selected.view.unread(first, last)) is not None:
-            if pace.over:
-                await pace.rest()
-            modseq, sets = await self.shared.house.mail.read(_flag_sets, selected.mailbox.id, *span)
-            if modseq != selected.view.stamp:
-                return False
-            selected.view = self.shared.views.keep(self.viewed, selected.view.read(sets))
-        return True
-
-    async def _claim_recent(self, selected: Selected, added: Sequence[int]) -> None:
-        """Which new messages are \\Recent here: those that no session was told of before."""
-        state, recent, view = self.shared.house.state, selected.recent, selected.view
-        floor = await state.read(reading.recent_floor, selected.mailbox.id)
-        first, last = max(floor, added[0]), added[-1]
-        if first > last:
-            return
-        if recent and view.below(first) == view.below(recent[-1][1] + 1):
-            first = recent.pop()[0]  # neighbours: a session that idles for weeks keeps one range
-        recent.append((first, last))
-        if not selected.read_only:
-            state.note(reading.raise_recent, selected.mailbox.id, last + 1)
-
-    def flags_line(self, selected: Selected, uid: int, bits: int, modseq: int) -> bytes:
-        """An untagged FETCH with the flags of one message. RFC 3501 §7.4.2, RFC 7162 §3.2."""
-        number = selected.view.number(uid)
-        if not number:
-            return b""
-        shown = selected.flags_of(bits, uid)
-        if self.uidonly:
-            more = b" MODSEQ (%d)" % modseq if self.condstore else b""
-            return b"* %d UIDFETCH (FLAGS %b%b)\r\n" % (uid, shown, more)  # RFC 9586 §3
-        if self.condstore:
-            return b"* %d FETCH (UID %d FLAGS %b MODSEQ (%d))\r\n" % (number, uid, shown, modseq)
-        if self.rev2 or self.watch is not None:  # RFC 9051 §7.5.2, RFC 5465 §5.1
-            return b"* %d FETCH (UID %d FLAGS %b)\r\n" % (number, uid, shown)
-        return b"* %d FETCH (FLAGS %b)\r\n" % (number, shown)
 
     # --- telling unasked -------------------------------------------------------------------------
 
@@ -526,18 +270,6 @@ class Session:
         if self.selected is not None:
             owners.add(self.selected.mailbox.account)
         return frozenset(owners)
-
-    async def tell_of_open(self) -> None:
-        """What there is to tell of the open mailbox without being asked."""
-        if self.watch is None:
-            if self.idling is not None:
-                await self.catch_up(expunge=True)
-            return
-        asked = self.watch.filters.opened
-        if asked.messages:
-            # IDLE is a command during which removals may be told: RFC 5465 §4.
-            expunge = not asked.delayed or self.idling is not None
-            await self.catch_up_partly(expunge=expunge, flags=asked.flags)
 
     def placed(self, box: int, uids: Iterable[int]) -> None:
         """What the client itself puts into the open mailbox is not fetched for it, unless it asks.
@@ -578,6 +310,24 @@ class Session:
         assert self.selected is not None  # the table asks for the state
         return self.selected
 
+    @property
+    def viewed(self) -> Of:
+        """Under what the view of the open mailbox is shared."""
+        return Of(self.open.mailbox.id, self.actor)
+
+    def enable_condstore(self) -> None:
+        """From now on modseqs are told; of the open mailbox, up to which one all was told. RFC 7162
+        §3.1."""
+        if not self.condstore:
+            self.condstore = True
+            if self.selected is not None:
+                self.tell_highest()
+
+    def tell_highest(self) -> None:
+        """Up to which modseq all that happened in the open mailbox was told. RFC 7162 §3.1.2.1."""
+        stamp = max(1, self.open.view.stamp)
+        self.tell(None, "OK", "The highest modseq", b"HIGHESTMODSEQ %d" % stamp)
+
     def close_mailbox(self) -> None:
         """No mailbox is open any more."""
         self.selected = None
@@ -612,19 +362,6 @@ class Session:
         return found
 
 
-def _ascending(uids: Iterable[int]) -> list[int]:
-    return sorted(set(uids))
-
-
-def _forgotten(tx: Tx, account: int, stamp: int) -> bool:
-    """Of what was removed after `stamp`, something may not be known any more."""
-    return reading.account_state(tx, account).floor_modseq > stamp
-
-
-def _flag_sets(tx: Tx, box: int, first: int, last: int) -> tuple[int | None, list[tuple[int, int]]]:
-    return reading.modseq(tx, box), reading.flag_sets(tx, box, first, last)
-
-
 class NoSuchMessage(Malformed):
     """A message number beyond the mailbox: BAD. RFC 3501 §9, seq-number."""
 
@@ -635,50 +372,3 @@ class UidRequired(Malformed):
     """Message numbers after UIDONLY was enabled: BAD with its code. RFC 9586 §3."""
 
     sentence = "Messages are named by UID alone"
-
-
-def fetch_head(by_uid: bool) -> bytes:
-    """A template of how a FETCH response begins, or a UIDFETCH. RFC 9586 §3."""
-    return b"* %d UIDFETCH (" if by_uid else b"* %d FETCH ("
-
-
-def picks(view: View, ranges: Sequence[Range], size: int) -> list[tuple[Range, Pick]]:
-    """The chosen messages in pieces of at most `size`, each with what the store is asked.
-
-    Neighbouring small ranges go together as a list; a long range goes without one.
-    """
-    made: list[tuple[Range, Pick]] = []
-    held = array.array("I")
-    first = last = 0
-    for lo, hi in ranges:
-        at = lo
-        while at <= hi:
-            end = min(hi, at + size - 1)
-            alone = end - at + 1 >= size // 4
-            if held and (alone or len(held) + end - at + 1 > size):
-                made.append(((first, last), Pick.of(held.tolist())))
-                held = array.array("I")
-            if alone:
-                made.append(((at, end), Pick(view.uid(at), view.uid(end))))
-            else:
-                first = first if held else at
-                held += view.uids(at, end)
-                last = end
-            at = end + 1
-    if held:
-        made.append(((first, last), Pick.of(held.tolist())))
-    return made
-
-
-Run = Callable[[Session, Command], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Verb:
-    """One row of the table: a command says its tagged reply itself."""
-
-    run: Run
-    when: frozenset[State]
-    needs: Right = Right.READ  # in the mailbox that is open, of commands that need one: RFC 4314
-    expunge: bool = True  # may removals be told after it: not after FETCH, STORE, SEARCH
-    sync: bool = True  # tell what others did before its tagged reply

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final
 
 from postroom.domain.mailboxes.rights import NONE, Right
@@ -28,7 +30,21 @@ from postroom.protocols.imap.commands import (
     thread,
     urlauth,
 )
-from postroom.protocols.imap.session import State, Verb
+from postroom.protocols.imap.session import Session, State
+from postroom.wire.imap import Command
+
+Run = Callable[[Session, Command], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One row of the table: a command says its tagged reply itself."""
+
+    run: Run
+    when: frozenset[State]
+    needs: Right = Right.READ  # in the mailbox that is open, of commands that need one: RFC 4314
+    expunge: bool = True  # may removals be told after it: not after FETCH, STORE, SEARCH
+
 
 ALWAYS: Final = frozenset({State.NOT_SIGNED_IN, State.SIGNED_IN, State.SELECTED})
 STRANGER: Final = frozenset({State.NOT_SIGNED_IN})

@@ -11,9 +11,12 @@ from postroom.trust.dkim.key import BadKey, Key
 from postroom.trust.dkim.result import DkimCode, DkimResult
 from postroom.trust.dkim.sign import ED25519, KINDS, RSA, SigningKey
 from postroom.trust.dkim.verify import (
+    BODY_CHANGED,
     DEADLINE,
     MOST_SIGNATURES,
+    Canonical,
     Read,
+    canonical,
     hasher,
     look_up,
     signatures,
@@ -21,6 +24,7 @@ from postroom.trust.dkim.verify import (
 )
 
 __all__ = [
+    "BODY_CHANGED",
     "DEADLINE",
     "ED25519",
     "KINDS",
@@ -28,11 +32,13 @@ __all__ = [
     "RSA",
     "BadKey",
     "BodyHasher",
+    "Canonical",
     "DkimCode",
     "DkimResult",
     "Key",
     "Read",
     "SigningKey",
+    "canonical",
     "hasher",
     "look_up",
     "signatures",

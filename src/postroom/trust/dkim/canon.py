@@ -106,6 +106,30 @@ class _Sums:
         self.length += len(piece)
 
 
+def body(content: bytes, start: int, how: str) -> bytes:
+    """The body of a message in its canonical form: what a hash is over, for people to compare."""
+    kept = _Kept()
+    form = _Relaxed(kept) if how == RELAXED else _Simple(kept)
+    for at in range(start, len(content), _PIECE):
+        form.feed(content[at : at + _PIECE])
+    form.finish()
+    return b"".join(kept.pieces)
+
+
+class _Kept(_Sums):
+    """The octets themselves."""
+
+    __slots__ = ("pieces",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[bytes] = []
+
+    def update(self, piece: bytes) -> None:
+        self.pieces.append(piece)
+        self.length += len(piece)
+
+
 class _Simple:
     """Empty lines at the end go; the last line has an end. RFC 6376 §3.4.3."""
 

@@ -30,3 +30,5 @@ class DkimResult:
     reason: str = ""  # one plain sentence for the trace
     signature: str = ""  # the first 8 characters of b=, for header.b: RFC 6008 §4
     testing: bool = False  # t=y of the key: to be treated as unsigned. RFC 6376 §3.6.1
+    mark: int = 0  # of one that holds: equal for copies of a signed message, 63 bits
+    of_list: bool = False  # of one that holds: it covers a List-Id. RFC 2919

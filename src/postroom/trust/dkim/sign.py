@@ -132,20 +132,27 @@ def hash_body(pieces: Iterable[bytes]) -> bytes:
 
 
 def sign(
-    found: Headers, body_hash: bytes, keys: Sequence[SigningKey], more: Sequence[str], now: int
+    found: Headers,
+    body_hash: bytes,
+    keys: Sequence[SigningKey],
+    more: Sequence[str],
+    now: int,
+    seconds: int = 0,
 ) -> bytes:
-    """A field for each key, to be put on top of the message; `now` in seconds since 1970.
+    """A field for each key, to be put on top of the message; `now` in seconds since 1970. It
+    ends after `seconds` (`x=`, RFC 6376 §3.5); 0: it does not.
 
-    `more` are fields to sign beside ours, as often as they are there; one that is no name of a
-    field is left out. Raises Malformed where the
-    header has more fields of these names than a signature may name.
+    `more` are fields to sign beside ours, as often as they are there, those of lists once more;
+    one that is no name of a field is left out. Raises Malformed where the header has more fields
+    of these names than a signature may name.
     """
     listed, canonical = _signed(found, more)
+    times = f"t={now}; x={now + seconds}" if seconds else f"t={now}"
     made: list[bytes] = []
     for key in keys:
         start = (
             f"v=1; a={key.algorithm}; c=relaxed/relaxed; d={key.domain}; s={key.selector}; "
-            f"t={now}; h={': '.join(listed)}; bh={base64.b64encode(body_hash).decode('ascii')}; b="
+            f"{times}; h={': '.join(listed)}; bh={base64.b64encode(body_hash).decode('ascii')}; b="
         )
         # Relaxed, it does not matter where a line is folded.
         unsigned = headers.field("DKIM-Signature", start).removesuffix(b"\r\n")
@@ -162,7 +169,10 @@ def names(found: Headers, more: Sequence[str]) -> list[str]:
     """The names for h=. Raises Malformed for too many."""
     listed: list[str] = []
     for name in _each(more):
-        listed += [name] * (len(found.find(name.encode("ascii"))) + (name in OVERSIGNED))
+        there = len(found.find(name.encode("ascii")))
+        # A list may put its own fields on a letter; beside those of another list they mislead.
+        more_of_list = there > 0 and name.lower().startswith("list-")
+        listed += [name] * (there + (name in OVERSIGNED or more_of_list))
         if len(listed) > FIELDS_MOST:
             raise Malformed("The header has too many fields to be signed")
     return listed

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from postroom.core.errors import Malformed
@@ -19,9 +20,12 @@ ALGORITHMS: Final = {"rsa-sha256": "rsa", "ed25519-sha256": "ed25519"}
 """What may vouch for a message, and the kind of its key."""
 SKEW: Final = 3600
 """Seconds that a signer's clock may be ahead of ours."""
+GRACE: Final = 300
+"""Seconds that it may be behind ours when a signature ends: a replay is to gain no more."""
 FIELDS_MAX: Final = 500
 """Names in h=."""
 SHOWN: Final = 8  # characters of b=: RFC 6008 §4
+_LOOKED: Final = 1_000  # characters of it in which they are, or are not
 _NAME_MAX: Final = 253  # characters of a name of DNS
 
 _NUMBER: Final = re.compile(r"[0-9]{1,12}").fullmatch
@@ -84,7 +88,7 @@ def names(found: dict[str, str]) -> Names:
         selector_of(found.get("s", "")),
         _printable(found.get("i", f"@{domain}" if domain else ""))[:320],
         algorithm if _WORD(algorithm) else "",
-        _printable(_BLANK.sub("", found.get("b", "")))[:SHOWN],
+        _printable(_BLANK.sub("", found.get("b", "")[:_LOOKED]))[:SHOWN],
     )
 
 
@@ -155,6 +159,14 @@ def forms(found: dict[str, str]) -> tuple[str, Part]:
 
 def signed_fields(value: str) -> tuple[bytes, ...]:
     """The names in h=, in lower case. Raises Unusable."""
+    return _short_list(value) if len(value) <= _SHORT else _signed_fields(value)
+
+
+_SHORT: Final = 1_000
+"""Characters of an h= that is remembered: most signers always name the same fields."""
+
+
+def _signed_fields(value: str) -> tuple[bytes, ...]:
     listed = tags.listed(value)
     if len(listed) > FIELDS_MAX:
         raise _permanent("h= names too many fields")
@@ -164,6 +176,9 @@ def signed_fields(value: str) -> tuple[bytes, ...]:
     if b"from" not in fields:
         raise _permanent("The author is not signed: h= lacks From")
     return fields
+
+
+_short_list = lru_cache(maxsize=128)(_signed_fields)
 
 
 def _below(identity: str | None, domain: str) -> bool:
@@ -189,5 +204,5 @@ def timely(found: dict[str, str], now: int) -> None:
         return
     if made is not None and int(ends) <= int(made):
         raise _permanent("The signature ended before it was made")
-    if int(ends) < now:
+    if int(ends) + GRACE < now:
         raise Unusable(DkimCode.FAIL, "The signature has expired")

@@ -18,8 +18,8 @@ TAGS_MAX: Final = 64
 
 _IS_NAME: Final = re.compile(rb"[A-Za-z][A-Za-z0-9_]*+").fullmatch
 _BLANKS: Final = b" \t\r\n"
-_UNFIT: Final = re.compile(rb"[^\t\r\n -~\x80-\xff]|\r(?!\n[ \t])|(?<!\r)\n")
-_BLANK: Final = re.compile(r"[ \t\r\n]++")
+_FIT: Final = bytes((*b"\t\r\n", *range(0x20, 0x7F), *range(0x80, 0x100)))
+_NO_BLANKS: Final = dict.fromkeys(b" \t\r\n")
 
 
 class BadTags(Malformed):
@@ -36,7 +36,7 @@ def read(octets: bytes) -> dict[str, str]:
     if len(octets) > LIST_MAX:
         raise BadTags("The list of tags is too long")
     octets = octets.strip(_BLANKS)
-    if _UNFIT.search(octets):
+    if not _is_fit(octets):
         raise BadTags("The list of tags holds a character that it may not")
     pieces = octets.split(b";")
     if len(pieces) > 1 and not pieces[-1].strip(_BLANKS):
@@ -59,6 +59,17 @@ def read(octets: bytes) -> dict[str, str]:
     return found
 
 
+def _is_fit(octets: bytes) -> bool:
+    """No controls, and no end of a line but in folds."""
+    if octets.translate(None, _FIT):
+        return False
+    ends = octets.count(b"\n")
+    if not ends:
+        return b"\r" not in octets
+    folds = octets.count(b"\r\n ") + octets.count(b"\r\n\t")
+    return octets.count(b"\r") == ends == folds
+
+
 def listed(value: str) -> list[str]:
     """The parts of a list between colons, blanks around them gone."""
     return [part.strip(" \t\r\n") for part in value.split(":")]
@@ -67,7 +78,7 @@ def listed(value: str) -> list[str]:
 def base64_of(value: str) -> bytes:
     """The octets of a base64 value, blanks in it left out; raises BadTags."""
     try:
-        return base64.b64decode(_BLANK.sub("", value), validate=True)
+        return base64.b64decode(value.translate(_NO_BLANKS), validate=True)
     except (binascii.Error, ValueError) as error:
         raise BadTags("A value is no base64") from error
 

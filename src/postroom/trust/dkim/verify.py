@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from postroom.core.errors import DnsFailed
 from postroom.formats.headers import Field, Headers
@@ -33,6 +33,10 @@ ONCE: Final = frozenset(
 )
 """Fields that a message has once: of two, readers show the one that may not be signed. RFC 6376
 §8.15."""
+
+BODY_CHANGED: Final = "The body has changed"
+"""Why a signature fails whose body hash is another one."""
+_LIST_ID: Final = b"list-id"
 
 KeyOf = Callable[[str], Awaitable["Key | BadKey"]]
 """The key at a name of DNS. Raises DnsFailed; what is no key is returned, as it is as certain."""
@@ -67,9 +71,27 @@ def _read(found: Headers, each: Field, now: int) -> Read:
         return Read(each, of, None, told(of, error.code, str(error)))
 
 
-def told(of: Names, code: DkimCode, reason: str, *, testing: bool = False) -> DkimResult:
+def told(
+    of: Names,
+    code: DkimCode,
+    reason: str,
+    *,
+    testing: bool = False,
+    mark: int = 0,
+    of_list: bool = False,
+) -> DkimResult:
+    """A result about the signature that is called so."""
     return DkimResult(
-        code, of.domain, of.selector, of.identity, of.algorithm, reason, of.signature, testing
+        code,
+        of.domain,
+        of.selector,
+        of.identity,
+        of.algorithm,
+        reason,
+        of.signature,
+        testing,
+        mark,
+        of_list,
     )
 
 
@@ -93,7 +115,7 @@ async def verify(
         return (DkimResult(DkimCode.NONE, reason="The message is not signed"),)
     results: list[DkimResult | None] = []
     waiting: dict[str, list[tuple[int, Signature, bytes]]] = {}
-    fields = Fields(found)
+    fields, on_list = Fields(found), bool(found.find(_LIST_ID))
     for n, each in enumerate(read):
         result = each.result
         if each.signature is not None:
@@ -111,7 +133,8 @@ async def verify(
     keys = await keys_of(waiting, key_of, seconds)
     for name, its in waiting.items():
         for n, signature, digest in its:
-            results[n] = _judged(signature, digest, keys[name])
+            of_list = on_list and _LIST_ID in signature.fields
+            results[n] = _judged(signature, digest, keys[name], of_list)
     more = len(found.find(FIELD)) - len(read)
     if more > 0:
         reason = f"{more} more signatures were not looked at"
@@ -124,7 +147,7 @@ def _before_dns(signature: Signature, body: Hashed, fields: Fields) -> DkimResul
     if limit is not None and limit > body.length:
         return told(of, DkimCode.FAIL, "The body is shorter than l= says")
     if body.digest != signature.body_hash:
-        return told(of, DkimCode.FAIL, "The body has changed")
+        return told(of, DkimCode.FAIL, BODY_CHANGED)
     if limit is not None and limit < body.length:
         unsigned = f"l= leaves {body.length - limit} octets of the body unsigned"
         return told(of, DkimCode.POLICY, unsigned)
@@ -162,7 +185,9 @@ async def keys_of(
     return keys
 
 
-def _judged(signature: Signature, digest: bytes, found: Key | BadKey | None) -> DkimResult:
+def _judged(
+    signature: Signature, digest: bytes, found: Key | BadKey | None, of_list: bool
+) -> DkimResult:
     of = signature.names
     if found is None:
         return told(of, DkimCode.TEMPERROR, f"DNS gave no answer about {signature.query}")
@@ -179,7 +204,33 @@ def _judged(signature: Signature, digest: bytes, found: Key | BadKey | None) -> 
     reason = f"The signature of {of.domain} holds"
     if testing:
         reason += "; its key is marked as being tried out"
-    return told(of, DkimCode.PASS, reason, testing=testing)
+    mark = mark_of(signature)
+    return told(of, DkimCode.PASS, reason, testing=testing, mark=mark, of_list=of_list)
+
+
+def mark_of(signature: Signature) -> int:
+    """What copies of a signed message have in common, whatever else was put around them, and no
+    other message has: 63 bits. It is of the octets, as base64 may be written in several ways."""
+    of = signature.names
+    named = f"{of.domain}\0{of.selector}\0".encode() + signature.octets
+    return int.from_bytes(hashlib.sha256(named).digest()[:8], "big") >> 1
+
+
+class Canonical(NamedTuple):
+    """What a signature is over, as its verifier made it. RFC 6376 §3.7."""
+
+    header: bytes
+    body: bytes
+
+
+def canonical(found: Headers, read: Read, content: bytes) -> Canonical | None:
+    """For a report on a signature that does not hold: RFC 6591 §3.2.2. None of one that cannot be
+    checked. `content` is the message of which `found` is the header."""
+    signature = read.signature
+    if signature is None:
+        return None
+    header = Fields(found).signed(read.field, signature.fields, signature.header)
+    return Canonical(header, canon.body(content, found.end, signature.part.how))
 
 
 async def look_up(
@@ -234,6 +285,16 @@ class Fields:
     def hashed(self, signed: Sequence[bytes], how: str) -> hashlib._Hash:
         """The same without that field."""
         made = hashlib.sha256()
+        for each in self._signed(signed):
+            made.update(self.canonical(each, how))
+        return made
+
+    def signed(self, own: Field, signed: Sequence[bytes], how: str) -> bytes:
+        """What the same hash is over."""
+        pieces = [self.canonical(each, how) for each in self._signed(signed)]
+        return b"".join([*pieces, without(self._found, own, how)])
+
+    def _signed(self, signed: Sequence[bytes]) -> Iterator[Field]:
         taken: dict[bytes, int] = {}
         for name in signed:
             there = self._named.get(name)
@@ -241,8 +302,7 @@ class Fields:
                 continue
             n = taken[name] = taken.get(name, 0) + 1
             if n <= len(there):
-                made.update(self.canonical(there[-n], how))
-        return made
+                yield there[-n]
 
     def canonical(self, each: Field, how: str) -> bytes:
         """One field in its canonical form, with its line end."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from postroom.trust.dmarc.author import Authors
 from postroom.trust.dmarc.author import read as authors
+from postroom.trust.dmarc.author import read_of as authors_of
 from postroom.trust.dmarc.discover import MOST_QUERIES, Policy, Walks, targets
 from postroom.trust.dmarc.disposition import Disposition, Wanted, dispose
 from postroom.trust.dmarc.evaluate import DEADLINE, evaluate, evaluate_by, strictest
@@ -31,6 +32,7 @@ __all__ = [
     "Walks",
     "Wanted",
     "authors",
+    "authors_of",
     "dispose",
     "evaluate",
     "evaluate_by",

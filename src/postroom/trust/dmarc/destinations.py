@@ -7,6 +7,7 @@ anybody's address in it, so an address elsewhere gets reports only if the domain
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,7 +29,6 @@ class Destination:
     """One address, and why it gets no report; empty: it gets one."""
 
     address: str  # an address, or the URI that names none
-    most: int = 0  # octets that it takes; 0: it does not say
     why: str = ""
     unanswered: bool = False  # DNS did not say whether it may have one: it may later
 
@@ -55,10 +55,7 @@ async def destinations(
             if record is None:
                 return Asked(None, ())
             found = await asyncio.gather(
-                *(
-                    _verified(walks, domain, uri, most, failures)
-                    for uri, most in _named(record, failures)
-                )
+                *(_verified(walks, domain, uri, failures) for uri in _named(record, failures))
             )
     except TimeoutError as error:
         raise DnsFailed(detail=f"no answer within {seconds:g} s", reason="deadline") from error
@@ -69,16 +66,14 @@ async def destinations(
     return Asked(record, tuple(reversed(unique.values()))[:MOST])
 
 
-def _named(record: Record, failures: bool) -> list[tuple[str, int]]:
-    """The URIs that a record names, and how many octets each takes."""
+def _named(record: Record, failures: bool) -> tuple[str, ...]:
+    """The URIs that a record names."""
     if failures:  # of which a public suffix gets none: RFC 9991 §2
-        return [(uri, 0) for uri in record.ruf] if record.psd != "y" else []
-    return list(zip(record.rua, record.most, strict=True))
+        return record.ruf if record.psd != "y" else ()
+    return record.rua
 
 
-async def _verified(
-    walks: Walks, domain: str, uri: str, most: int, failures: bool
-) -> list[Destination]:
+async def _verified(walks: Walks, domain: str, uri: str, failures: bool) -> list[Destination]:
     address = mailbox(uri)
     if address is None:
         return [Destination(printable(uri), why="only mailto: is served")]
@@ -96,20 +91,16 @@ async def _verified(
         return [Destination(str(address), why=why)]
     instead = _named(acceptance, failures)
     if not instead:
-        return [Destination(str(address), most)]
+        return [Destination(str(address))]
     return _instead(instead, address)
 
 
-def _instead(uris: list[tuple[str, int]], address: Address) -> list[Destination]:
+def _instead(uris: Sequence[str], address: Address) -> list[Destination]:
     """The addresses that the other domain wants instead, which must be in it. If it names others
     alone, nobody gets a report: neither they nor whom the record asked for. RFC 9990 §4."""
-    named = [(mailbox(uri), most) for uri, most in uris]
-    found = [
-        Destination(str(other), most)
-        for other, most in named
-        if other is not None and other.domain == address.domain
-    ]
-    if not found and any(other is not None for other, _ in named):
+    named = [other for uri in uris if (other := mailbox(uri)) is not None]
+    found = [Destination(str(other)) for other in named if other.domain == address.domain]
+    if not found and named:
         why = f"{printable(address.domain)} names addresses of another domain instead"
         return [Destination(str(address), why=why)]
     return found or [Destination(str(address))]

@@ -20,6 +20,8 @@ from postroom.trust.dmarc.record import Record
 
 DMARC: Final = "dmarc"
 SIGNATURE: Final = "signature"
+BODY: Final = "bodyhash"
+"""What `signature` is called of one whose body hash is another one. RFC 6591 §3.3."""
 SPF: Final = "spf"
 
 HIDDEN: Final = b"X.X.X.X"
@@ -81,10 +83,25 @@ class Told:
     dkim_selector: str = ""
     dkim_identity: str = ""
     spf_domain: str = ""
+    dkim_header: str = ""  # base64 of what was hashed
+    dkim_body: str = ""  # likewise
 
 
-def fields(told: Told, reporter: str, agent: str, spf_record: str = "") -> list[tuple[str, str]]:
-    """The part that machines read. RFC 5965 §3.1, RFC 6591 §3.1, RFC 9991 §4."""
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What DNS says by the time of the report."""
+
+    spf: str = ""
+    key: str = ""
+
+
+def fields(
+    told: Told, reporter: str, agent: str, published: Published = Published(), incidents: int = 1
+) -> list[tuple[str, str]]:
+    """The part that machines read. RFC 5965 §3.1, RFC 6591 §3.1, RFC 9991 §4.
+
+    `incidents` is how many messages failed so, of which this one is told.
+    """
     made = [
         ("Feedback-Type", "auth-failure"),
         ("User-Agent", agent),
@@ -102,14 +119,32 @@ def fields(told: Told, reporter: str, agent: str, spf_record: str = "") -> list[
         ("DKIM-Domain", printable(told.dkim_domain)),
         ("DKIM-Identity", printable(told.dkim_identity)),
         ("DKIM-Selector", printable(told.dkim_selector)),
+        ("DKIM-Selector-DNS", _quoted(published.key)),
+        ("DKIM-Canonicalized-Header", _in_words(told.dkim_header)),
+        ("DKIM-Canonicalized-Body", _in_words(told.dkim_body)),
+        ("Incidents", str(incidents) if incidents > 1 else ""),
     ]
-    if spf_record:
-        quoted = printable(spf_record, _LONGEST).replace("\\", "\\\\").replace('"', '\\"')
-        made.append(("SPF-DNS", f'txt : {printable(told.spf_domain)} : "{quoted}"'))
+    if published.spf:
+        record = _quoted(published.spf)
+        made.append(("SPF-DNS", f"txt : {printable(told.spf_domain)} : {record}"))
     return [(name, value) for name, value in made if value]
 
 
+def _quoted(text: str) -> str:
+    """A quoted string; nothing of nothing."""
+    if not text:
+        return ""
+    shown = printable(text, _LONGEST).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{shown}"'
+
+
+def _in_words(base64: str) -> str:
+    """With blanks at which the field may be folded."""
+    return " ".join([base64[at : at + _WORD] for at in range(0, len(base64), _WORD)])
+
+
 _LONGEST: Final = 900
+_WORD: Final = 72
 
 
 # --- what is kept back --------------------------------------------------------------------------

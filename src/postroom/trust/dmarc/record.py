@@ -27,7 +27,6 @@ _IS_DMARC: Final = re.compile(rb"[vV][ \t]*+=[ \t]*+DMARC1[ \t]*+(?:;|\Z)").matc
 _IS_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*+:[!-~]++").fullmatch
 _SIZE: Final = re.compile(r"![0-9]++[kmgtKMGT]?\Z")
 _LONGEST_SIZE: Final = 24
-_SHIFTS: Final = {"": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 _FAILURES: Final = frozenset("01ds")
 
 
@@ -44,10 +43,9 @@ class Record:
     strict_spf: bool = False
     testing: bool = False
     failures: tuple[str, ...] = ("0",)  # `fo`; without `ruf` it says nothing: RFC 9989 §4.7
-    rua: tuple[str, ...] = ()  # URIs without sizes
+    rua: tuple[str, ...] = ()  # URIs
     ruf: tuple[str, ...] = ()
     usable: bool = True  # False: no valid wish and nobody to tell. RFC 9989 §4.10.1
-    most: tuple[int, ...] = ()  # octets that each of `rua` takes; 0: it does not say
 
     def request(self, *, below: bool, exists: bool) -> tuple[str, Request]:
         """The tag that applies to the domain itself, or to one below it, and what it says."""
@@ -82,8 +80,7 @@ def acceptance(texts: Iterable[bytes]) -> Record | None:
 def _read(octets: bytes) -> Record:
     text = octets.decode("latin-1")
     tags, seen = _tags(text)
-    listed = _uris(tags.get("rua", ""))
-    rua, ruf = tuple(listed), tuple(_uris(tags.get("ruf", "")))
+    rua, ruf = _uris(tags.get("rua", "")), _uris(tags.get("ruf", ""))
     p = _request(tags.get("p"))
     # A wish that cannot be understood voids the others too: RFC 9989 §4.10.1.
     broken = p is None or any(tag in seen and _request(tags.get(tag)) is None for tag in _BELOW)
@@ -102,7 +99,6 @@ def _read(octets: bytes) -> Record:
         rua=rua,
         ruf=ruf,
         usable=not broken or bool(rua),
-        most=tuple(listed.values()),
     )
 
 
@@ -149,28 +145,21 @@ def _are_failures(found: tuple[str, ...]) -> bool:
     return _FAILURES.issuperset(found) and not {"0", "1"}.issubset(found)
 
 
-def _uris(value: str) -> dict[str, int]:
-    """The valid URIs of a list, and how many octets each takes: RFC 7489 §6.2.
-
-    RFC 9989 knows such sizes no more, but who wrote one has no room for more.
+def _uris(value: str) -> tuple[str, ...]:
+    """The valid URIs of a list, each once. Sizes such as `!10m`, of RFC 7489 §6.2, say nothing any
+    more: RFC 9989 §4.8.
     """
-    found: dict[str, int] = {}
+    found: dict[str, None] = {}
     for piece in value.split(",", 4 * MOST_URIS):
         uri = piece.strip(" \t")
-        most = 0
         size = _SIZE.search(uri, max(0, len(uri) - _LONGEST_SIZE))
         if size is not None:
-            uri, most = uri[: size.start()], _octets(size[0][1:].lower())
-        if _IS_URI(uri) and uri not in found:
-            found[uri] = most
+            uri = uri[: size.start()]
+        if _IS_URI(uri):
+            found[uri] = None
             if len(found) == MOST_URIS:
                 break
-    return found
-
-
-def _octets(size: str) -> int:
-    number = size.rstrip("kmgt")
-    return int(number) << _SHIFTS[size[len(number) :]]
+    return tuple(found)
 
 
 def mailbox(uri: str) -> Address | None:

@@ -27,15 +27,22 @@ from postroom.trust.publishing.nameservers import AskAt, check_name_servers
 from postroom.trust.publishing.policies import check_dmarc, check_tls_reports
 from postroom.trust.publishing.senders import check_spf
 from postroom.trust.publishing.services import check_authority, check_services, check_tlsa
+from postroom.trust.publishing.shown import Visit
 from postroom.trust.publishing.sts import check_sts
 
 
 async def look_at_host(
-    lookup: Lookup, host: HostFacts, *, validating: bool = False
+    lookup: Lookup,
+    host: HostFacts,
+    *,
+    validating: bool = False,
+    visit: Visit | None = None,
 ) -> tuple[Finding, ...]:
-    """What is wrong with the host name, its addresses and its certificate in DNS.
+    """What is wrong with the host name, its addresses and its certificate in DNS, and with what it
+    shows to who calls.
 
-    `validating`: the resolver checks DNSSEC and is trusted. Never raises for what DNS does.
+    `validating`: the resolver checks DNSSEC and is trusted. `visit` speaks to it; without one
+    DNS alone is looked at. Never raises for what DNS does, or the host.
     """
     wrongly = named_wrongly(host)
     if wrongly is not None:
@@ -45,7 +52,11 @@ async def look_at_host(
         return tuple(found)
     found += await _asked(host.name, "TXT", check_greeting(lookup, host))
     found += await _asked(host.name, "CAA", check_authority(lookup, host))
-    found += await _asked(f"_25._tcp.{host.name}", "TLSA", check_tlsa(lookup, host, validating))
+    tlsa = await _asked(f"_25._tcp.{host.name}", "TLSA", check_tlsa(lookup, host, validating))
+    found += tlsa
+    if visit is not None:
+        shown = visit.check(lookup, host.name, host.name, dane=not tlsa)
+        found += await _asked(host.name, "A", shown)
     return tuple(found)
 
 
@@ -54,12 +65,13 @@ async def look(
     facts: DomainFacts,
     ask_at: AskAt | None = None,
     fetcher: Fetcher | None = None,
+    visit: Visit | None = None,
 ) -> tuple[Finding, ...]:
     """What is wrong with a domain in DNS; the host name is `look_at_host`'s.
 
     `ask_at` asks name servers by themselves; without it they are not compared. `fetcher` gets the
-    policy behind an MTA-STS record; without it that is not looked at. Never raises for what DNS
-    and web servers do.
+    policy behind an MTA-STS record, `visit` speaks to exchangers that are not this server; without
+    them that is not looked at. Never raises for what DNS and other servers do.
     """
     domain = facts.name
     try:
@@ -79,6 +91,8 @@ async def look(
         sound, ips = await _host_of(lookup, facts.host)
         found += await _asked(domain, "MX", check_exchangers(lookup, facts, sound))
         sound = sound and not found
+        if visit is not None and not found:
+            found += await _asked(domain, "MX", visit.others(lookup, facts))
     found += await _asked(domain, "TXT", check_spf(lookup, facts, ips, sound))
     found += await _asked(f"_domainkey.{domain}", "TXT", check_keys(lookup, facts))
     found += await _asked(f"_dmarc.{domain}", "TXT", check_dmarc(lookup, facts))

@@ -258,10 +258,15 @@ class Cursor:
         """A mailbox name decoded; INBOX in any case is "INBOX". RFC 9051 §5.1."""
         return self._name(self.astring())
 
-    def mailbox_pattern(self) -> str:
-        """`list-mailbox`: a name that may hold the wildcards `%` and `*`. May be empty."""
+    def mailbox_pattern(self) -> str | None:
+        """`list-mailbox`: a name that may hold the wildcards `%` and `*`. May be empty; None if no
+        name can be like that, which is no error: RFC 9051 §6.3.9."""
         found = self.match(_PATTERN)
-        return self._name(found[0] if found is not None else self.string(), pattern=True)
+        raw = found[0] if found is not None else self.string()
+        try:
+            return self._name(raw, pattern=True)
+        except BadSyntax:
+            return None
 
     def flag(self) -> str:
         """A system flag in its usual spelling, or a keyword as given."""

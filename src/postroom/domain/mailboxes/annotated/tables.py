@@ -57,6 +57,9 @@ DROP = sql("""
     WHERE mailbox = :mailbox AND principal = :principal AND name = :name
 """)
 
+# To a client that keeps up by modseq it is a change of the mailbox as any other: RFC 7162 §3.2.
+NOTED = sql("UPDATE mailbox SET modseq = :modseq, changed_modseq = :modseq WHERE id = :id")
+
 SERVER_NAMES = sql("SELECT name, length(value) FROM server_annotation WHERE account = :account")
 SERVER_VALUES = sql("""
     SELECT name, value FROM server_annotation WHERE account = :account AND name IN {names:text}

@@ -13,6 +13,7 @@ from postroom.core.errors import NotFound
 from postroom.domain.directory import people
 from postroom.domain.mailboxes import rights, sharing
 from postroom.domain.mailboxes.rights import Entry, Right
+from postroom.protocols.imap.keeping_up import finish
 from postroom.protocols.imap.session import Session
 from postroom.store.sql import Tx
 from postroom.wire.imap import (
@@ -41,14 +42,14 @@ async def setacl(session: Session, command: Command) -> None:
     """RFC 4314 §3.1."""
     asked = parse_setacl(command.args)
     await _put(session, asked.mailbox, asked.identifier, rights.parse(asked.rights), asked.mode)
-    await session.finish(command, "Rights set")
+    await finish(session, command, "Rights set")
 
 
 async def deleteacl(session: Session, command: Command) -> None:
     """RFC 4314 §3.2."""
     asked = parse_identifier(command.args)
     await _put(session, asked.mailbox, asked.identifier, rights.NONE, RightsMode.REPLACE)
-    await session.finish(command, "Rights removed")
+    await finish(session, command, "Rights removed")
 
 
 async def _put(
@@ -89,7 +90,7 @@ async def getacl(session: Session, command: Command) -> None:
     for entry in found:
         parts += [_identifier(entry.identifier), _letters(rights.written(entry.rights))]
     session.write(untagged(*parts))
-    await session.finish(command, "The list told")
+    await finish(session, command, "The list told")
 
 
 def _entries(tx: Tx, viewer: int, path: str) -> list[Entry]:
@@ -105,7 +106,7 @@ async def listrights(session: Session, command: Command) -> None:
     parts = [b"LISTRIGHTS", session.name(asked.mailbox), _identifier(asked.identifier)]
     parts += map(_letters, (always, *single))
     session.write(untagged(*parts))
-    await session.finish(command, "Rights told")
+    await finish(session, command, "Rights told")
 
 
 def _offered(tx: Tx, viewer: int, path: str, identifier: str) -> tuple[str, tuple[str, ...]]:
@@ -122,7 +123,7 @@ async def myrights(session: Session, command: Command) -> None:
     if not found.rights & _MAY_ASK:
         raise NotFound("No such mailbox")
     session.write(myrights_line(session, asked.mailbox, found.rights))
-    await session.finish(command, "Your rights told")
+    await finish(session, command, "Your rights told")
 
 
 def myrights_line(session: Session, path: str, held: Right) -> bytes:

@@ -7,6 +7,7 @@ import structlog
 from postroom import __version__
 from postroom.access import SessionFacts
 from postroom.protocols.imap import capabilities
+from postroom.protocols.imap.keeping_up import catch_up, finish
 from postroom.protocols.imap.session import Session, State
 from postroom.wire.imap import (
     Command,
@@ -35,13 +36,13 @@ async def capability(session: Session, command: Command) -> None:
     """RFC 3501 §6.1.1."""
     parse_nothing(command.args)
     session.write(untagged(b"CAPABILITY", offered(session)))
-    await session.finish(command, "Capabilities told")
+    await finish(session, command, "Capabilities told")
 
 
 async def noop(session: Session, command: Command) -> None:
     """NOOP and CHECK: a chance to hear what others did. RFC 3501 §6.1.2, §6.4.1."""
     parse_nothing(command.args)
-    await session.finish(command, "Done", look=False)
+    await finish(session, command, "Done", look=False)
 
 
 async def logout(session: Session, command: Command) -> None:
@@ -63,13 +64,13 @@ async def id_(session: Session, command: Command) -> None:
     session.client = client or session.client
     own = (b"name", b"Postroom", b"version", __version__.encode("ascii"))
     session.write(untagged(b"ID (" + b" ".join(map(quoted_or_literal, own)) + b")"))
-    await session.finish(command, "Nice to meet you")
+    await finish(session, command, "Nice to meet you")
 
 
 async def idle(session: Session, command: Command) -> None:
     """RFC 2177 §3. The server listens to the bus until DONE; no task waits meanwhile."""
     parse_nothing(command.args)
-    await session.catch_up(expunge=True)
+    await catch_up(session, expunge=True)
     if session.state is State.LOGOUT:
         return
     session.idling = command.tag

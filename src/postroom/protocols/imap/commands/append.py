@@ -3,6 +3,10 @@
 RFC 3501 §6.3.11; several messages: RFC 3502; APPENDUID: RFC 4315 §3. REPLACE streams in the same
 way, and its unit also takes the old message away: RFC 8508. A literal8 may hold NUL: RFC 3516 §4.4.
 CATENATE puts a message together of texts that stream in and of what URLs name: RFC 4469.
+
+A header with octets beyond ASCII is taken from any client. RFC 6855 §4 would have it refused from
+one that has not enabled UTF8=ACCEPT; but most such headers are of senders who never heard of it,
+and who moves his mail here from elsewhere would lose those messages.
 """
 
 from __future__ import annotations
@@ -32,7 +36,8 @@ from postroom.formats import mime
 from postroom.formats.parsed import Parsed, parse
 from postroom.formats.recode import binary_to_eight_bit
 from postroom.mailflow.binary import CannotConvert
-from postroom.protocols.imap.commands.copy import NoTarget
+from postroom.protocols.imap.commands.copy import NoTarget, no_target
+from postroom.protocols.imap.keeping_up import finish
 from postroom.protocols.imap.pace import Pace
 from postroom.protocols.imap.replies import code_of
 from postroom.protocols.imap.selected import may_change
@@ -90,7 +95,7 @@ async def append(session: Session, command: Command) -> None:
     try:
         reached = await session.reach(asked.mailbox, Right.INSERT)
     except NotFound:
-        raise NoTarget from None
+        raise no_target(asked.mailbox) from None
     quota = await session.quota(reached.mailbox.account)
     appending = Appending(session, command, reached, said, quota)
     session.appending = appending
@@ -413,11 +418,11 @@ class Appending:
             uids = compress([each.uid for each in stored])
             code = b"APPENDUID %d %b" % (stored[0].uidvalidity, uids)
         if self._old is None:
-            await session.finish(self._command, "Appended", code)
+            await finish(session, self._command, "Appended", code)
             return
         if code is not None:
             session.tell(None, "OK", "Replaced", code)  # before the EXPUNGE: RFC 8508 §4.3
-        await session.finish(self._command, "Replaced", highest=True)
+        await finish(session, self._command, "Replaced", highest=True)
 
     def abort(self) -> None:
         """The command comes to nothing."""

@@ -17,12 +17,14 @@ import array
 import asyncio
 from bisect import bisect_left, insort
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import Final, NamedTuple, Protocol
+from dataclasses import replace
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from postroom.core.errors import NotFound
 from postroom.protocols.imap.commands.fetch import fetch_unasked
+from postroom.protocols.imap.keeping_up import finish
 from postroom.protocols.imap.pace import Pace
-from postroom.protocols.imap.selected import Selected
+from postroom.protocols.imap.selected import Selected, Unasked
 from postroom.protocols.imap.session import Session, State
 from postroom.protocols.imap.view import Range, View
 from postroom.wire.imap import (
@@ -33,6 +35,7 @@ from postroom.wire.imap import (
     Command,
     DateIs,
     EmailIdIs,
+    FetchBody,
     FetchItem,
     HasFlag,
     HeaderContains,
@@ -81,6 +84,9 @@ ONE_BY_ONE: Final = 64
 
 _LARGEST: Final = 0xFFFFFFFF
 
+A = TypeVar("A")
+B = TypeVar("B")
+
 Find = Callable[[Session, SearchKey, Sequence[Range]], Awaitable[list[int]]]
 """The UIDs, ascending, of those of some messages, by number, that match."""
 
@@ -103,10 +109,11 @@ class NoSuchContext(NotFound):
 async def cancelupdate(session: Session, command: Command) -> None:
     """RFC 5267 §4.3.5. Of several tags those that are known are done with."""
     asked = parse_cancelupdate(command.args)
-    known = [session.open.contexts.pop(tag, None) for tag in dict.fromkeys(asked.tags)]
+    contexts = _contexts(session)
+    known = [contexts.by_tag.pop(tag, None) for tag in dict.fromkeys(asked.tags)]
     if None in known:
         raise NoSuchContext
-    await session.finish(command, "These results are followed no longer")
+    await finish(session, command, "These results are followed no longer")
 
 
 def begin(
@@ -126,27 +133,124 @@ def begin(
     """
     if update is None:
         return None
-    selected = session.open
-    if tag in selected.contexts:
+    contexts = _contexts(session)
+    if tag in contexts.by_tag:
         raise BadSyntax("The tag is that of a result that is followed")  # RFC 5267 §4.3
     why = ""
-    if len(selected.contexts) >= CONTEXTS_MOST:
+    if len(contexts.by_tag) >= CONTEXTS_MOST:
         why = "Too many results are followed"
     elif _depends_on_time(key):
         why = "What depends on the time of day is not followed"
     else:
-        key = _fixed(key, selected)
+        key = _fixed(key, session.open)
         if _ranges(key) > RANGES_MOST:
             why = "These are too many messages to name"
     if why:
         refuse(session, tag, why)
         return None
-    return Context(session, tag, key, update.items, find, ordering, uid=uid)
+    return Context(session, contexts, tag, key, update.items, find, ordering, uid=uid)
 
 
 def refuse(session: Session, tag: bytes, why: str) -> None:
     """A result is not followed, or not any more. RFC 5267 §4.3.1."""
     session.tell(None, "NO", why, b"NOUPDATE " + quoted_or_literal(tag))
+
+
+class Contexts:
+    """The results that are followed in the mailbox that is open: `Following`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._stirred = array.array("I")  # what they are to be held against
+        self._came = array.array("I")  # of it, what is new
+        self.by_tag: dict[bytes, Context] = {}
+
+    @property
+    def size(self) -> int:
+        """Messages in all of them."""
+        return sum(each.size for each in self.by_tag.values())
+
+    @property
+    def is_behind(self) -> bool:
+        return bool(self._stirred)
+
+    @property
+    def has_new(self) -> bool:
+        return bool(self._came)
+
+    def stir(self, uids: Iterable[int], came: Iterable[int]) -> None:
+        if self.by_tag:
+            self._stirred.extend(uids)
+            self._came.extend(came)
+
+    async def gone(self, uids: Sequence[int]) -> None:
+        for each in tuple(self.by_tag.values()):
+            await each.gone(uids)
+
+    async def tell(self, new: Unasked) -> None:
+        """RFC 5465 §5.2: what several ask to have fetched of a message is one response."""
+        few = len(self._stirred) <= PIECE
+        uids = _ascending(self._stirred) if few else await _aside(_ascending, self._stirred)
+        came = frozenset(self._came)
+        asked = [new]
+        comes: list[tuple[Context, Sequence[int]]] = []
+        for each in tuple(self.by_tag.values()):
+            added = await each.look(uids, came)
+            comes.append((each, added))
+            if each.items:
+                asked.append(Unasked(each.items, [uid for uid in added if uid in came]))
+        await self._fetch(asked)
+        for each, added in comes:
+            await each.add(added)
+        del self._stirred[:], self._came[:]  # not before: what fails is done again
+
+    async def _fetch(self, asked: Sequence[Unasked]) -> None:
+        some = [each for each in asked if each.uids]
+        few = sum(len(each.uids) for each in some) <= PIECE
+        for each in combined(some) if few else await _aside(combined, some):
+            ranges = self._session.open.view.by_uid((uid, uid) for uid in each.uids)
+            await fetch_unasked(self._session, each.items, ranges)
+
+
+def _contexts(session: Session) -> Contexts:
+    """Those of the open mailbox."""
+    selected = session.open
+    if selected.following is None:
+        selected.following = Contexts(session)
+    assert isinstance(selected.following, Contexts)  # nobody else follows anything
+    return selected.following
+
+
+def combined(asked: Sequence[Unasked]) -> list[Unasked]:
+    """The same with each message in one of them: with all items that are asked of it, each once."""
+    if len(asked) < 2:
+        return list(asked)
+    by: dict[int, int] = {}  # of a UID, who asks for it, as bits
+    for n, each in enumerate(asked):
+        for uid in each.uids:
+            by[uid] = by.get(uid, 0) | 1 << n
+    groups: dict[int, list[int]] = {}
+    for uid in sorted(by):
+        groups.setdefault(by[uid], []).append(uid)
+    found: list[Unasked] = []
+    for who, uids in groups.items():
+        items = (item for n, each in enumerate(asked) if who >> n & 1 for item in each.items)
+        found.append(Unasked(tuple(dict.fromkeys(map(_unmarked, items))), uids))
+    return found
+
+
+def _unmarked(item: FetchItem) -> FetchItem:
+    """What is fetched unasked is not \\Seen by it, however it was asked for."""
+    return replace(item, peek=True) if isinstance(item, FetchBody) else item
+
+
+async def _aside(made: Callable[[A], B], of: A) -> B:
+    """In a thread of its own: there is much of it."""
+    return await asyncio.to_thread(made, of)
+
+
+def _ascending(uids: Iterable[int]) -> list[int]:
+    return sorted(set(uids))
 
 
 class Context:
@@ -155,6 +259,7 @@ class Context:
     def __init__(
         self,
         session: Session,
+        contexts: Contexts,
         tag: bytes,
         key: SearchKey,
         items: tuple[FetchItem, ...],
@@ -164,9 +269,10 @@ class Context:
         uid: bool,
     ) -> None:
         self._session = session
+        self._contexts = contexts
         self._tag = tag
         self._key = key
-        self._items = items  # to fetch of what is new: RFC 5465 §7
+        self.items = items  # to fetch of what is new: RFC 5465 §7
         self._find = find
         self._ordering = ordering
         self._uid = uid
@@ -183,12 +289,12 @@ class Context:
         if self._has_room(len(uids)):
             self._members = array.array("I", uids)
             self._order = array.array("I", order)
-            self._session.open.contexts[self._tag] = self
+            self._contexts.by_tag[self._tag] = self
         else:
             refuse(self._session, self._tag, "There is too much in it")
 
     async def gone(self, uids: Sequence[int]) -> None:
-        """See `Updating`."""
+        """See `Following`."""
         pace = Pace(self._session.shared.clock)
         for start in range(0, len(uids), PIECE):
             if not self._is_spoken():
@@ -198,22 +304,26 @@ class Context:
             if pace.over:
                 await pace.rest()
 
-    async def changed(self, uids: Sequence[int], came: frozenset[int]) -> None:
-        """See `Updating`."""
+    async def look(self, uids: Sequence[int], came: frozenset[int]) -> Sequence[int]:
+        """Of messages that changed, ascending, some of which `came`: tell what leaves, and find
+        what comes in, ascending, to `add`."""
         if self._stays:
             uids = sorted(came)  # what was there before matches as it did
         pace = Pace(self._session.shared.clock)
-        added: list[int] = []
+        added = array.array("I")
         for start in range(0, len(uids), PIECE):
             if not self._is_spoken() or self._session.state is State.LOGOUT:
-                return
-            added += await self._look_at(uids[start : start + PIECE])
-            if self._ordering is None or len(added) > PLACED_MOST:
-                await self._add(added, came)
-                added = []
+                break
+            added.extend(await self._look_at(uids[start : start + PIECE]))
             if pace.over:
                 await pace.rest()
-        await self._add(added, came)
+        return added
+
+    async def add(self, uids: Sequence[int]) -> None:
+        """What was no member, ascending, comes in: tell it."""
+        most = PIECE if self._ordering is None else PLACED_MOST
+        for start in range(0, len(uids), most):
+            await self._add(uids[start : start + most])
 
     async def _look_at(self, uids: Sequence[int]) -> list[int]:
         """What of some messages comes in, ascending; what leaves has left."""
@@ -232,12 +342,11 @@ class Context:
     def _has_room(self, more: int) -> bool:
         if self._ordering is not None and self.size + more > SORTED_MOST:
             return False
-        held = sum(each.size for each in self._session.open.contexts.values())
-        return held + more <= MEMBERS_MOST
+        return self._contexts.size + more <= MEMBERS_MOST
 
     def _is_spoken(self) -> bool:
         """Whether it can be told of; one of message numbers ends where they do: RFC 9586 §3."""
-        if self._session.open.contexts.get(self._tag) is not self:
+        if self._contexts.by_tag.get(self._tag) is not self:
             return False
         if self._session.uidonly and not self._uid:
             self._end("Messages are named by UID alone")
@@ -245,7 +354,7 @@ class Context:
         return True
 
     def _end(self, why: str) -> None:
-        del self._session.open.contexts[self._tag]
+        del self._contexts.by_tag[self._tag]
         refuse(self._session, self._tag, why)
 
     async def _remove(self, uids: Sequence[int]) -> None:
@@ -262,16 +371,12 @@ class Context:
             runs, self._order = _parted(self._order, frozenset(uids))
         await self._tell(b"REMOVEFROM", runs)
 
-    async def _add(self, uids: Sequence[int], came: frozenset[int]) -> None:
-        """What was no member, ascending; some of it `came`."""
+    async def _add(self, uids: Sequence[int]) -> None:
         if not uids or not self._is_spoken():
             return
         if not self._has_room(len(uids)):
             self._end("There is too much in it")
             return
-        if self._items and (new := [uid for uid in uids if uid in came]):
-            ranges = self._session.open.view.by_uid((uid, uid) for uid in new)
-            await fetch_unasked(self._session, self._items, ranges)
         runs = [Run(0, uids)]
         if self._ordering is not None:
             placed = await self._ordering.places(self._order, uids)

@@ -8,8 +8,17 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from postroom.core.clock import Instant
-from postroom.core.errors import ConnectionLost, MailError, NotAllowed, NotFound
-from postroom.domain.mailboxes import crossing, flags, messages, reading, rights, unfinished
+from postroom.core.errors import ConnectionLost, MailError, Malformed, NotAllowed, NotFound
+from postroom.domain.mailboxes import (
+    crossing,
+    flags,
+    folders,
+    messages,
+    reading,
+    rights,
+    sharing,
+    unfinished,
+)
 from postroom.domain.mailboxes.change import begin
 from postroom.domain.mailboxes.folders import Mailbox
 from postroom.domain.mailboxes.messages import Copied, FlagChange, Pick, Quota
@@ -17,8 +26,10 @@ from postroom.domain.mailboxes.rights import Right
 from postroom.domain.mailboxes.sharing import Reached
 from postroom.domain.mailboxes.unfinished import Copying
 from postroom.protocols.imap.carrying import Note, carry
+from postroom.protocols.imap.keeping_up import catch_up, finish
+from postroom.protocols.imap.picking import picks
 from postroom.protocols.imap.selected import changeable
-from postroom.protocols.imap.session import Session, picks
+from postroom.protocols.imap.session import Session
 from postroom.protocols.imap.view import Range
 from postroom.store.sql import Tx
 from postroom.store.units import UNIT_ROWS
@@ -33,43 +44,67 @@ class NoTarget(NotFound):
     sentence = "Create that mailbox first"
 
 
+class SomeGone(NotFound):
+    """Messages that are named by their numbers were removed by another session. RFC 5530 §3."""
+
+    sentence = "Some messages are gone already"
+
+
 async def _target(session: Session, path: str) -> Reached:
     try:
         return await session.reach(path, Right.INSERT)
     except NotFound:
-        raise NoTarget from None
+        raise no_target(path) from None
+
+
+def no_target(path: str) -> MailError:
+    """Why there is no mailbox to place messages in: the client may make it, unless none can have
+    that name. RFC 9051 §6.3.12, §6.4.7."""
+    if sharing.is_root(path):
+        return NotAllowed("This name stands for mailboxes of others")
+    try:
+        folders.split(path)
+    except Malformed as error:
+        return NotAllowed(str(error))
+    return NoTarget()
 
 
 async def copy(session: Session, command: Command) -> None:
-    """RFC 3501 §6.4.7. All or none: a copy that fails is undone by the unit, or not begun."""
+    """RFC 3501 §6.4.7. All or none: a copy that fails is undone by the unit, or not begun. So it
+    is with numbers of what is gone: RFC 2180 §4.4.1."""
     uid = command.name.startswith(b"UID ")
     asked = parse_copy(command.args)
     target = await _target(session, asked.mailbox)
     ranges = session.ranges(asked.messages, uid=uid)
+    whole = not uid and not asked.messages.saved
     lost = asyncio.Event()
     # A task of its own: a client that goes away cancels the command while a piece is written, and
     # what was placed has to go again all the same.
-    work = asyncio.create_task(_all_or_none(session, target, ranges, lost))
+    work = asyncio.create_task(_all_or_none(session, target, ranges, lost, whole=whole))
     try:
         done = await asyncio.shield(work)
     except asyncio.CancelledError:
         lost.set()
         await asyncio.gather(work, return_exceptions=True)
         raise
-    await session.finish(command, "Copied", _copyuid(done, target))
+    except SomeGone:
+        await catch_up(session, expunge=True)
+        raise
+    await finish(session, command, "Copied", _copyuid(done, target))
 
 
 async def _all_or_none(
-    session: Session, target: Reached, ranges: Sequence[Range], lost: asyncio.Event
+    session: Session, target: Reached, ranges: Sequence[Range], lost: asyncio.Event, *, whole: bool
 ) -> list[Copied]:
-    """Every piece, or none if one fails or the client is `lost` before the last.
+    """Every piece, or none if one fails or the client is `lost` before the last; `whole`: none,
+    too, if a message is gone.
 
     Pieces are noted where there are several: if this worker is killed, they are taken back.
     """
     done: list[Copied] = []
     copying = Copying(session.shared.ids.new(), session.shared.holder, target.mailbox.id)
     try:
-        async for copied in _copies(session, target, ranges, copying):
+        async for copied in _copies(session, target, ranges, copying, whole=whole):
             done.append(copied)
             if lost.is_set():
                 raise ConnectionLost
@@ -82,18 +117,26 @@ async def _all_or_none(
 
 
 async def _copies(
-    session: Session, to: Reached, ranges: Sequence[Range], copying: Copying | None
+    session: Session,
+    to: Reached,
+    ranges: Sequence[Range],
+    copying: Copying | None,
+    *,
+    whole: bool = False,
 ) -> AsyncIterator[Copied]:
     """Place the chosen messages in another mailbox, or without `copying` move them there: piece by
-    piece."""
+    piece. Raises SomeGone for a piece that is to be `whole` and is not."""
     selected, house = session.open, session.shared.house
     box, target = selected.mailbox, to.mailbox
     quota = await session.quota(target.account)
     done, goal = 0, sum(hi - lo + 1 for lo, hi in ranges)
     crosses = target.account != box.account
     pieces = picks(selected.view, ranges, crossing.MOST if crosses else PIECE)
-    for n, (_, pick) in enumerate(pieces, 1):
+    for n, ((first, last), pick) in enumerate(pieces, 1):
         note = _note(copying, last=n == len(pieces)) if copying and len(pieces) > 1 else None
+        count = last - first + 1 if pick.uids is None else len(pick.uids)
+        if whole:
+            note = _if_whole(count, note)
         move = copying is None
         if crosses:
             copied = await carry(session, to, pick, quota, note, move=move)
@@ -141,6 +184,18 @@ def _note(copying: Copying, *, last: bool) -> Note:
     return lambda tx, copied: unfinished.placed(tx, copying, copied.target)
 
 
+def _if_whole(count: int, note: Note | None) -> Note:
+    """A note that undoes its unit if not all were there to be placed."""
+
+    def checked(tx: Tx, copied: Copied) -> None:
+        if len(copied.source) < count:
+            raise SomeGone
+        if note is not None:
+            note(tx, copied)
+
+    return checked
+
+
 async def _take_back(session: Session, target: Mailbox, done: list[Copied]) -> None:
     """A long copy goes in several units: what the earlier ones placed goes again."""
     house = session.shared.house
@@ -158,22 +213,21 @@ async def _take_back(session: Session, target: Mailbox, done: list[Copied]) -> N
 
 
 async def move(session: Session, command: Command) -> None:
-    """RFC 6851 §3.1: each piece is one unit, so no message is ever in both or in none."""
+    """RFC 6851 §3.1: each piece is one unit, so no message is ever in both or in none. The target
+    may be the mailbox itself: §3.3."""
     uid = command.name.startswith(b"UID ")
     asked = parse_copy(command.args)
     selected = session.open
     if selected.read_only:
         raise NotAllowed("The mailbox is open for reading only")
     target = await _target(session, asked.mailbox)
-    if target.mailbox.id == selected.mailbox.id:
-        raise NotAllowed("The messages are in that mailbox already")
     ranges = session.ranges(asked.messages, uid=uid)
     done = [copied async for copied in _copies(session, target, ranges, None)]
     if code := _copyuid(done, target):
         # RFC 6851 §4.3: the code comes in an untagged OK, before the EXPUNGEs.
         session.tell(None, "OK", "Moved", code)
     session.may_expunge = True
-    await session.finish(command, "Moved", highest=any(each.source for each in done))
+    await finish(session, command, "Moved", highest=any(each.source for each in done))
 
 
 def _copyuid(done: list[Copied], to: Reached) -> bytes | None:
@@ -195,7 +249,7 @@ async def expunge(session: Session, command: Command) -> None:
     """RFC 3501 §6.4.3."""
     parse_nothing(command.args)
     removed = await expunge_deleted(session)
-    await session.finish(command, "Expunged", highest=removed)
+    await finish(session, command, "Expunged", highest=removed)
 
 
 async def uid_expunge(session: Session, command: Command) -> None:
@@ -206,7 +260,7 @@ async def uid_expunge(session: Session, command: Command) -> None:
     for lo, hi in session.ranges(asked.messages, uid=True):
         chosen.update(selected.view.uids(lo, hi))
     removed = await expunge_deleted(session, chosen)
-    await session.finish(command, "Expunged", highest=removed)
+    await finish(session, command, "Expunged", highest=removed)
 
 
 async def expunge_deleted(session: Session, only: set[int] | None = None) -> bool:

@@ -24,7 +24,16 @@ from postroom.formats.parsed import MAKER_VERSION, parse
 from postroom.protocols.imap import replies
 from postroom.protocols.imap.decoding import UnknownEncoding
 from postroom.protocols.imap.fetching import Rendering
+from postroom.protocols.imap.keeping_up import (
+    announce_keywords,
+    catch_up,
+    finish,
+    is_up_to_date,
+    know_flags,
+    settle,
+)
 from postroom.protocols.imap.pace import Pace
+from postroom.protocols.imap.picking import picks
 from postroom.protocols.imap.plans import (
     Plan,
     Still,
@@ -40,7 +49,7 @@ from postroom.protocols.imap.resync import (
     known,
     tell_vanished,
 )
-from postroom.protocols.imap.session import Session, State, picks
+from postroom.protocols.imap.session import Session, State
 from postroom.protocols.imap.view import Range
 from postroom.store.blobs import ROW_LIMIT
 from postroom.store.sql import Row, Tx
@@ -77,13 +86,13 @@ async def fetch(session: Session, command: Command) -> None:
         raise BadSyntax("QRESYNC was not enabled")  # RFC 7162 §3.2.6
     since_given, by_uid = asked.changed_since is not None, session.uidonly
     plan = planned(asked.items, uid=uid, modseq=since_given, by_uid=by_uid)
-    if FetchAttribute.MODSEQ in plan.asked:
-        session.condstore = True  # RFC 7162 §3.1: CONDSTORE enabling commands
     if plan.viewed is not None:
-        await session.catch_up(expunge=session.may_expunge, look=False)
+        await catch_up(session, expunge=session.may_expunge, look=False)
         if session.state is State.LOGOUT:
             return
     ranges = session.ranges(asked.messages, uid=uid)
+    if FetchAttribute.MODSEQ in plan.asked:
+        session.enable_condstore()  # RFC 7162 §3.1: CONDSTORE enabling commands
     if asked.partial is not None:
         ranges = _page(ranges, asked.partial)  # before CHANGEDSINCE: RFC 9394 §3.4
     if asked.vanished and asked.changed_since is not None:
@@ -95,12 +104,12 @@ async def fetch(session: Session, command: Command) -> None:
     since = -1 if asked.changed_since is None else asked.changed_since
     rendering = Rendering(session, plan, since)
     left: Sequence[Range] = ranges
-    if plan.viewed is not None and session.up_to_date:
+    if plan.viewed is not None and is_up_to_date(session):
         left = await _from_view(session, rendering, ranges)
     if left:
         await _from_store(session, rendering, left)
     if rendering.failure is not None:
-        await session.catch_up(expunge=session.may_expunge)
+        await settle(session)
         code = replies.code_of_content(rendering.failure)
         decodable = not isinstance(rendering.failure, UnknownEncoding)
         text = "Some messages could not be read" if decodable else str(rendering.failure)
@@ -108,16 +117,12 @@ async def fetch(session: Session, command: Command) -> None:
         return
     if rendering.missing and not uid and asked.changed_since is None:
         # RFC 5530 §3: what another session removed cannot be told before this command ends.
-        await session.catch_up(expunge=False)
+        await settle(session)
         session.tell(command.tag, "NO", "Some messages are gone already", b"EXPUNGEISSUED")
         return
     short = len(ranges) == 1 and ranges[0][1] - ranges[0][0] < PIECE and not rendering.changed
-    await session.finish(command, "Fetched", look=not short)
-
-
-async def fetch_new(session: Session, items: tuple[FetchItem, ...], first: int, last: int) -> None:
-    """`fetch_unasked` from UID `first` to `last`. RFC 5465 §5.2."""
-    await fetch_unasked(session, items, session.open.view.by_uid([(first, last)]))
+    short = short and FetchAttribute.MODSEQ not in plan.asked  # they may be later than the look
+    await finish(session, command, "Fetched", look=not short)
 
 
 async def fetch_unasked(
@@ -131,7 +136,7 @@ async def fetch_unasked(
     made = planned(items, uid=True, modseq=False, by_uid=session.uidonly)
     plan = replace(made, bodies=tuple(body._replace(marks=False) for body in made.bodies))
     if FetchAttribute.MODSEQ in plan.asked:
-        session.condstore = True
+        session.enable_condstore()
     rendering = Rendering(session, plan, -1)
     await _from_store(session, rendering, ranges)
     if rendering.failure is not None:
@@ -165,7 +170,7 @@ async def _from_view(
     for spans in _cut(ranges, PIECE if plan.still else LINES):
         if flags:
             for first, last in spans:
-                if not await session.know_flags(first, last):
+                if not await know_flags(session, first, last):
                     return _beyond(ranges, done)
         selected = session.open
         view, still = selected.view, Still(plan.line, ())
@@ -295,7 +300,7 @@ async def _mark_seen(session: Session, asked: Plan, pick: Pick) -> frozenset[int
     if done.groups:
         selected.own.add(done.modseq)
         # Told with the content: so a keyword that another session made is announced before.
-        session.announce(selected, await mail.read(bits.registry, box.account))
+        announce_keywords(session, selected, await mail.read(bits.registry, box.account))
     return frozenset(uid for _, uids in done.groups for uid in uids)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from postroom.protocols.imap.commands.mailboxes import namespaces
+from postroom.protocols.imap.keeping_up import finish
 from postroom.protocols.imap.languages import LANGUAGES, chosen
 from postroom.protocols.imap.session import Session
 from postroom.wire.imap import Command, parenthesised, parse_language, untagged
@@ -13,7 +14,7 @@ async def language(session: Session, command: Command) -> None:
     asked = parse_language(command.args)
     if not asked.ranges:
         _told(session, [each.tag for each in LANGUAGES])
-        await session.finish(command, "The languages told")
+        await finish(session, command, "The languages told")
         return
     found = chosen(asked.ranges)
     if found is None:
@@ -23,7 +24,7 @@ async def language(session: Session, command: Command) -> None:
     _told(session, [found.tag])
     if session.identity is not None and (found.catalogue or before.catalogue):
         session.write(namespaces(session))  # their prefixes have other names now: §3.4
-    await session.finish(command, "This is the language now")
+    await finish(session, command, "This is the language now")
 
 
 def _told(session: Session, tags: list[str]) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final, NamedTuple
 
 from postroom.core.clock import Instant
-from postroom.core.errors import Malformed, NotAllowed
+from postroom.core.errors import Malformed, NotAllowed, NotFound
 from postroom.core.ids import MAILBOX, external
 from postroom.domain.mailboxes import annotating, folders, messages, reading, sharing
 from postroom.domain.mailboxes.annotating import Noted, Wanted
@@ -21,6 +22,7 @@ from postroom.protocols.imap.announcing import announce, announce_gone, announce
 from postroom.protocols.imap.commands.acl import myrights_line
 from postroom.protocols.imap.commands.metadata import limits, metadata_line
 from postroom.protocols.imap.commands.notify import did
+from postroom.protocols.imap.keeping_up import finish
 from postroom.protocols.imap.listing import Listed, Named, Pattern
 from postroom.protocols.imap.pace import Pace
 from postroom.protocols.imap.session import Session
@@ -77,7 +79,7 @@ async def create(session: Session, command: Command) -> None:
     await announce_written(session, path)
     await did(session, path)
     name = external(MAILBOX, box).encode("ascii")
-    await session.finish(command, "Created", b"MAILBOXID (" + name + b")")
+    await finish(session, command, "Created", b"MAILBOXID (" + name + b")")
 
 
 async def _make(session: Session, path: str, role: str = "", *, noted: bool = False) -> int:
@@ -126,7 +128,7 @@ async def delete(session: Session, command: Command) -> None:
         session.tell(None, "OK", "That mailbox is closed", b"CLOSED")
     announce_gone(session, asked.mailbox)
     await did(session, asked.mailbox)
-    await session.finish(command, "Deleted")
+    await finish(session, command, "Deleted")
 
 
 async def rename(session: Session, command: Command) -> None:
@@ -144,7 +146,7 @@ async def rename(session: Session, command: Command) -> None:
             raise BadName(str(error)) from None
         await announce(session, to, asked.mailbox)
     await did(session, asked.mailbox, asked.to.removesuffix(SEPARATOR))
-    await session.finish(command, "Renamed")
+    await finish(session, command, "Renamed")
 
 
 def _rename(tx: Tx, account: int, old: str, new: str, ids: Sequence[int], now: Instant) -> None:
@@ -178,13 +180,15 @@ async def _empty_inbox(session: Session, to: str) -> None:
 async def subscribe(session: Session, command: Command) -> None:
     """RFC 3501 §6.3.6. Subscriptions are kept on mailboxes: what is not there is refused."""
     await _subscribe(session, parse_subscribe(command.args).mailbox, wanted=True)
-    await session.finish(command, "Subscribed")
+    await finish(session, command, "Subscribed")
 
 
 async def unsubscribe(session: Session, command: Command) -> None:
-    """RFC 3501 §6.3.7."""
-    await _subscribe(session, parse_unsubscribe(command.args).mailbox, wanted=False)
-    await session.finish(command, "Unsubscribed")
+    """RFC 3501 §6.3.7. What is not there is not subscribed, which is success: RFC 9051 §6.3.8."""
+    asked = parse_unsubscribe(command.args)
+    with suppress(NotFound):
+        await _subscribe(session, asked.mailbox, wanted=False)
+    await finish(session, command, "Unsubscribed")
 
 
 async def _subscribe(session: Session, path: str, *, wanted: bool) -> None:
@@ -204,7 +208,7 @@ async def list_(session: Session, command: Command) -> None:
     _check(session, asked.status)
     if asked.patterns == ("",) and not asked.extended:
         session.write(untagged(b"LIST (\\Noselect)", _SEPARATOR, b'""'))
-        await session.finish(command, "The separator told")
+        await finish(session, command, "The separator told")
         return
     wanted = listing.patterns(asked.reference, asked.patterns)
     sight, names = await _named(session, wanted)
@@ -235,7 +239,7 @@ async def list_(session: Session, command: Command) -> None:
             noted = await _noted(session, sight, piece, entries)
         await _write(session, piece, lines)
         await session.output.drain()
-    await session.finish(command, "Listed")
+    await finish(session, command, "Listed")
 
 
 async def _noted(
@@ -252,11 +256,11 @@ async def _noted(
 async def lsub(session: Session, command: Command) -> None:
     """RFC 3501 §6.3.9."""
     asked = parse_lsub(command.args)
-    wanted = listing.patterns(asked.reference, (asked.pattern,))
+    wanted = listing.patterns(asked.reference, () if asked.pattern is None else (asked.pattern,))
     sight, names = await _named(session, wanted)
     found = listing.lsub_answers(sight.tree, names, asked)
     await _write(session, found, lambda each: _list_line(session, b"LSUB", each))
-    await session.finish(command, "Listed")
+    await finish(session, command, "Listed")
 
 
 async def _named(session: Session, wanted: Sequence[Pattern]) -> tuple[Sight, list[Named]]:
@@ -298,7 +302,7 @@ async def namespace(session: Session, command: Command) -> None:
     """RFC 2342 §5: the user's own, other users', and the public ones."""
     parse_nothing(command.args)
     session.write(namespaces(session))
-    await session.finish(command, "Namespaces told")
+    await finish(session, command, "Namespaces told")
 
 
 def namespaces(session: Session) -> bytes:
@@ -329,13 +333,13 @@ async def status(session: Session, command: Command) -> None:
     box = await session.find(asked.mailbox)
     counted = await _counted(session, [box], asked.items)
     session.write(_status_line(session, asked.mailbox, box, asked.items, counted))
-    await session.finish(command, "Status told")
+    await finish(session, command, "Status told")
 
 
 def _check(session: Session, items: Sequence[StatusItem]) -> None:
     """Note what turns CONDSTORE on. RFC 7162 §3.1."""
     if StatusItem.HIGHESTMODSEQ in items:
-        session.condstore = True
+        session.enable_condstore()
 
 
 class Counted(NamedTuple):

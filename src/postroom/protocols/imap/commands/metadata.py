@@ -17,6 +17,7 @@ from postroom.domain.mailboxes.annotated.settings import MetadataSettings
 from postroom.domain.mailboxes.annotating import Found, Limits, Marks, Noted, Wanted
 from postroom.protocols.imap import watching
 from postroom.protocols.imap.filters import check_filters
+from postroom.protocols.imap.keeping_up import finish
 from postroom.protocols.imap.session import Session
 from postroom.store.sql import Tx
 from postroom.wire.imap import (
@@ -49,7 +50,7 @@ async def getmetadata(session: Session, command: Command) -> None:
     code = None
     if found.longest is not None:
         code = b"METADATA LONGENTRIES %d" % found.longest
-    await session.finish(command, "Annotations told", code)
+    await finish(session, command, "Annotations told", code)
 
 
 def _of_server(tx: Tx, session: Session, wanted: Wanted) -> Found:
@@ -70,7 +71,7 @@ async def setmetadata(session: Session, command: Command) -> None:
     else:  # it is not to be told of what it does itself
         box, marks = await house.mail.write(_set_and_mark, *change)
         session.watch.annotates(box, values, marks)
-    await session.finish(command, "Annotations set")
+    await finish(session, command, "Annotations set")
 
 
 def limits(session: Session, tx: Tx, account: int) -> Limits:

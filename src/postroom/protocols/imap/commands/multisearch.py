@@ -22,10 +22,12 @@ from postroom.protocols.imap.commands.search import (
     extended,
     find,
     heed_numbers,
+    reading_search,
     save,
     saving,
 )
 from postroom.protocols.imap.filters import expanded
+from postroom.protocols.imap.keeping_up import finish
 from postroom.protocols.imap.selected import Selected
 from postroom.protocols.imap.session import Session, State
 from postroom.protocols.imap.sources import Found, readable
@@ -54,7 +56,8 @@ _SAVE: Final = frozenset({SearchReturn.SAVE})
 
 async def esearch(session: Session, command: Command) -> None:
     """RFC 7377 §2. A mailbox in which nothing is found is not told of."""
-    asked = parse_esearch(command.args)
+    with reading_search(session):
+        asked = parse_esearch(command.args)
     returns = _ALL if asked.search.returns is None else asked.search.returns
     with saving(session, SearchReturn.SAVE in returns):
         key = await expanded(session, asked.search.key)
@@ -69,7 +72,7 @@ async def esearch(session: Session, command: Command) -> None:
         if opened is not None:
             await _search(session, wanted, opened, await _name_of_open(session))
         await _search_each(session, wanted, others)
-    await session.finish(command, "Searched")
+    await finish(session, command, "Searched")
 
 
 class Wanted(NamedTuple):
@@ -84,7 +87,8 @@ class Wanted(NamedTuple):
 def _check(session: Session, asked: MultiSearch) -> None:
     if asked.search.charset_given and session.utf8_accept:
         raise BadSyntax("All strings are UTF-8")  # RFC 6855 §3
-    if asked.opened and session.selected is None:
+    follows = asked.search.update is not None
+    if (asked.opened or follows) and session.selected is None:
         raise BadSyntax("No mailbox is open")  # RFC 7377 §2.2
     if not asked.alone and by_number(asked.search.key, saved=True):
         raise BadSyntax("What was saved lies in the open mailbox")  # RFC 5182 §2.1

@@ -7,7 +7,6 @@ are with how they were at the last look.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Final, NamedTuple
 
 import structlog
@@ -18,10 +17,13 @@ from postroom.domain.mailboxes.annotating import Marks
 from postroom.domain.mailboxes.folders import SEPARATOR, Tree, canonical
 from postroom.domain.mailboxes.rights import Right
 from postroom.protocols.imap import listing, watching
-from postroom.protocols.imap.commands.fetch import fetch_new
+from postroom.protocols.imap.commands.fetch import fetch_unasked
 from postroom.protocols.imap.commands.metadata import changed_lines
+from postroom.protocols.imap.keeping_up import NOTHING_NEW, finish, tell_followed, tell_of_open
 from postroom.protocols.imap.listing import Named
+from postroom.protocols.imap.selected import Unasked
 from postroom.protocols.imap.session import Session, State
+from postroom.protocols.imap.view import Range
 from postroom.protocols.imap.watching import Filters, Look, Tell, Told, Watch
 from postroom.store.sql import Tx
 from postroom.wire.imap import Command, Happening, List, ListReturn, parse_notify, untagged
@@ -55,17 +57,18 @@ async def notify(session: Session, command: Command) -> None:
     session.watch = Watch(filters, looked.look, looked.owners, looked.marks)
     if session.selected is not None:
         session.selected.fetched = session.selected.mailbox.uidnext
-    await session.finish(command, "So it will be told" if asked.groups else "Nothing will be told")
+    await finish(session, command, "So it will be told" if asked.groups else "Nothing will be told")
 
 
 async def tell_unasked(session: Session) -> None:
     """All that there is to tell between commands, or in IDLE."""
-    await session.tell_of_open()
+    await tell_of_open(session)
     watch = session.watch
     if watch is None or session.state is State.LOGOUT:
         return
-    await _fetch_new(session, watch.filters)
-    await session.tell_contexts()  # behind what was fetched: RFC 5465 §5.2
+    new = _new(session, watch.filters)
+    if not await tell_followed(session, new) and new.uids:
+        await fetch_unasked(session, new.items, _ranges(session, new.uids))
     if not watch.filters.groups:
         return
     looked = await _look(session, watch.filters, len(watch.look))
@@ -97,19 +100,23 @@ def _overflow(session: Session) -> None:
     session.watch = Watch(Filters(), {}, frozenset(), {})
 
 
-async def _fetch_new(session: Session, filters: Filters) -> None:
-    """The messages that came to the open mailbox, as the client asked to have them fetched."""
+def _new(session: Session, filters: Filters) -> Unasked:
+    """The messages that came to the open mailbox, if the client asked to have them fetched: but
+    for what it put there itself."""
     selected = session.selected
     if selected is None:
-        return
+        return NOTHING_NEW
     start, selected.fetched = selected.fetched, selected.mailbox.uidnext
-    own, selected.placed = sorted(selected.placed), set()
-    items = filters.opened.items
-    if items and start < selected.fetched and selected.rights & Right.READ:
-        between = [uid for uid in own if start <= uid < selected.fetched]
-        for before, after in pairwise([start - 1, *between, selected.fetched]):
-            if after - before > 1:
-                await fetch_new(session, items, before + 1, after - 1)
+    own, selected.placed = selected.placed, set()
+    items, view = filters.opened.items, selected.view
+    if not items or start > view.last_uid or not selected.rights & Right.READ:
+        return NOTHING_NEW
+    came = view.uids(view.below(start) + 1, view.size)
+    return Unasked(items, [uid for uid in came if uid not in own] if own else came)
+
+
+def _ranges(session: Session, uids: Sequence[int]) -> list[Range]:
+    return session.open.view.by_uid((uid, uid) for uid in uids)
 
 
 def _opened(session: Session) -> int:

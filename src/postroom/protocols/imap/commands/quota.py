@@ -12,6 +12,7 @@ from typing import Final
 from postroom.core.errors import NotFound
 from postroom.domain.mailboxes import reading, sharing
 from postroom.domain.mailboxes.messages import Quota
+from postroom.protocols.imap.keeping_up import finish
 from postroom.protocols.imap.session import Session
 from postroom.wire.imap import (
     Command,
@@ -34,7 +35,7 @@ async def getquota(session: Session, command: Command) -> None:
     if asked.root != ROOT or not _limited(held):
         raise NotFound("There is no such quota root")
     session.write(await _quota(session, held))
-    await session.finish(command, "Quota told")
+    await finish(session, command, "Quota told")
 
 
 async def getquotaroot(session: Session, command: Command) -> None:
@@ -50,7 +51,7 @@ async def getquotaroot(session: Session, command: Command) -> None:
         session.write(untagged(b"QUOTAROOT", name, _NAME) + await _quota(session, held))
     else:
         session.write(untagged(b"QUOTAROOT", name))
-    await session.finish(command, "Quota roots told")
+    await finish(session, command, "Quota roots told")
 
 
 def _limited(held: Quota) -> bool:

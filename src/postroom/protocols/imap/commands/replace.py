@@ -7,7 +7,7 @@ from postroom.domain.mailboxes import reading
 from postroom.domain.mailboxes.messages import Pick
 from postroom.domain.mailboxes.rights import Right
 from postroom.protocols.imap.commands.append import Appending, Gone, Replaced, understood
-from postroom.protocols.imap.commands.copy import NoTarget
+from postroom.protocols.imap.commands.copy import no_target
 from postroom.protocols.imap.session import NoSuchMessage, Session
 from postroom.wire.imap import Command, parse_replace
 
@@ -29,7 +29,7 @@ async def replace(session: Session, command: Command) -> None:
     try:
         reached = await session.reach(asked.append.mailbox, Right.INSERT)
     except NotFound:
-        raise NoTarget from None
+        raise no_target(asked.append.mailbox) from None
     box, mail = selected.mailbox, session.shared.house.mail
     there = await mail.read(reading.brief, box.id, Pick(one, one))
     if not there:

@@ -25,9 +25,11 @@ from postroom.formats.headers import HEADER_MAX
 from postroom.formats.parsed import MAKER_VERSION
 from postroom.protocols.imap.commands import context
 from postroom.protocols.imap.filters import expanded
+from postroom.protocols.imap.keeping_up import finish
 from postroom.protocols.imap.kept import SUBJECTS, Subjects
 from postroom.protocols.imap.narrowing import narrowed
 from postroom.protocols.imap.pace import Pace
+from postroom.protocols.imap.picking import picks
 from postroom.protocols.imap.searching import (
     About,
     Candidate,
@@ -38,13 +40,14 @@ from postroom.protocols.imap.searching import (
     sift,
 )
 from postroom.protocols.imap.selected import Selected
-from postroom.protocols.imap.session import Session, State, picks
+from postroom.protocols.imap.session import Session, State
 from postroom.protocols.imap.text import HeaderText, look
 from postroom.protocols.imap.view import Range, Ranges, View
 from postroom.store.blobs import Blobs
 from postroom.store.sql import Tx
 from postroom.wire.imap import (
     And,
+    BadCharset,
     BadSyntax,
     Command,
     Not,
@@ -77,7 +80,8 @@ _log: Final = structlog.get_logger("postroom.imap")
 async def search(session: Session, command: Command) -> None:
     """Answer with what matches in the mailbox as the client knows it."""
     uid = command.name.startswith(b"UID ")
-    wanted = parse_search(command.args)
+    with reading_search(session):
+        wanted = parse_search(command.args)
     if wanted.charset_given and session.utf8_accept:
         raise BadSyntax("All strings are UTF-8")  # RFC 6855 §3
     if wanted.returns is None and session.rev2:
@@ -102,7 +106,7 @@ async def search(session: Session, command: Command) -> None:
     elif wanted.returns != _SAVE or wanted.partial:  # RFC 5182 §2.1: SAVE alone tells nothing
         told = await extended(command.tag, hits, wanted.returns, wanted.partial, uid=uid)
         session.write(told)
-    await session.finish(command, "Searched")
+    await finish(session, command, "Searched")
 
 
 def heed_numbers(session: Session, key: SearchKey, *, uid: bool) -> None:
@@ -160,7 +164,7 @@ async def find(
     about = About(selected.view, registry, selected.recent, now, selected.result)
     asked = question(key, about)
     if asked.asks_modseq:
-        session.condstore = True  # RFC 7162 §3.1: a CONDSTORE enabling command
+        session.enable_condstore()  # RFC 7162 §3.1: a CONDSTORE enabling command
     if within is not None:
         asked.ranges = common(asked.ranges, within)
     elif asked.subjects and asked.ranges:
@@ -177,6 +181,18 @@ async def among(session: Session, key: SearchKey, ranges: Sequence[Range]) -> li
 
 
 # --- the saved result ---------------------------------------------------------------------------
+
+
+@contextmanager
+def reading_search(session: Session) -> Iterator[None]:
+    """Around the reading of a search: a charset that is not known is a NO, which leaves an empty
+    result where one was to be saved. RFC 5182 §2.1, example 5."""
+    try:
+        yield
+    except BadCharset as error:
+        if error.saves and session.selected is not None:
+            session.selected.result = Ranges()
+        raise
 
 
 @contextmanager

@@ -102,8 +102,7 @@ def _tell(session: Session, selected: Selected, first_unseen: int | None) -> Non
     §3.1.2."""
     mailbox, view, registry = selected.mailbox, selected.view, selected.registry
     session.write(untagged(b"FLAGS", flags(registry.names)))
-    told = b"PERMANENTFLAGS " + flags(selected.permanent())
-    session.tell(None, "OK", "These are kept", told)
+    session.tell_permanent(selected)
     session.write(b"* %d EXISTS\r\n" % view.size)
     if not session.rev2:  # RFC 9051 Appendix E: neither RECENT nor UNSEEN
         session.write(b"* %d RECENT\r\n" % selected.recent_count())

@@ -21,6 +21,7 @@ from postroom.core.errors import (
     NotAuthenticated,
 )
 from postroom.protocols.imap.commands.anytime import offered
+from postroom.protocols.imap.keeping_up import finish
 from postroom.protocols.imap.session import Session, State
 from postroom.wire.imap import (
     BadSyntax,
@@ -135,10 +136,11 @@ async def enable(session: Session, command: Command) -> None:
     asked = parse_enable(command.args)
     turned_on = []
     if "CONDSTORE" in asked.capabilities:
-        session.condstore = True
+        session.enable_condstore()
         turned_on.append(b"CONDSTORE")
     if "QRESYNC" in asked.capabilities:
-        session.qresync = session.condstore = True  # RFC 7162 §3.2.3
+        session.enable_condstore()  # RFC 7162 §3.2.3
+        session.qresync = True
         turned_on.append(b"QRESYNC")
     if "IMAP4REV2" in asked.capabilities:
         session.rev2 = True
@@ -154,4 +156,4 @@ async def enable(session: Session, command: Command) -> None:
     if session.rev2 or session.utf8_accept:
         session.speaks_utf8()
     session.write(untagged(b"ENABLED", *turned_on))
-    await session.finish(command, "Enabled")
+    await finish(session, command, "Enabled")

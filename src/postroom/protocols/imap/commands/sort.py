@@ -27,11 +27,13 @@ from postroom.protocols.imap.commands.search import (
     esearch,
     find,
     heed_numbers,
+    reading_search,
     save,
     saving,
     tell,
 )
 from postroom.protocols.imap.filters import expanded
+from postroom.protocols.imap.keeping_up import finish
 from postroom.protocols.imap.kept import SUBJECTS, Block
 from postroom.protocols.imap.pace import Pace
 from postroom.protocols.imap.session import Session
@@ -57,7 +59,8 @@ _DISPLAY: Final = {SortKey.DISPLAYFROM: Addresses.FROM, SortKey.DISPLAYTO: Addre
 async def sort(session: Session, command: Command) -> None:
     """RFC 5256 §3."""
     uid = command.name == b"UID SORT"
-    asked = parse_sort(command.args)
+    with reading_search(session):
+        asked = parse_sort(command.args)
     saves = asked.returns is not None and SearchReturn.SAVE in asked.returns
     with saving(session, saves):
         asked = replace(asked, key=await expanded(session, asked.key))
@@ -90,7 +93,7 @@ async def sort(session: Session, command: Command) -> None:
     elif asked.returns != {SearchReturn.SAVE} or asked.partial:  # RFC 5182 §2.1
         told = esearch(command.tag, ordered, asked.returns, asked.partial, uid=uid, render=in_order)
         session.write(told)
-    await session.finish(command, "Sorted")
+    await finish(session, command, "Sorted")
 
 
 # --- the order -----------------------------------------------------------------------------------

@@ -17,8 +17,11 @@ from postroom.domain.mailboxes.folders import Mailbox
 from postroom.domain.mailboxes.messages import FlagChange, Flagged, Known, Pick
 from postroom.domain.mailboxes.reading import Changes
 from postroom.domain.mailboxes.rights import MissingRight, Right
+from postroom.protocols.imap.keeping_up import announce_keywords, caught_up, finish, flags_line
+from postroom.protocols.imap.picking import picks
+from postroom.protocols.imap.plans import fetch_head
 from postroom.protocols.imap.selected import Selected, changeable, may_change
-from postroom.protocols.imap.session import Session, fetch_head, picks
+from postroom.protocols.imap.session import Session
 from postroom.store.sql import Tx
 from postroom.wire.imap import Command, Store, StoreMode, compress, parse_store
 
@@ -36,8 +39,6 @@ async def store(session: Session, command: Command) -> None:
     selected = session.open
     if selected.read_only:
         raise NotAllowed("The mailbox is open for reading only")
-    if asked.unchanged_since is not None:
-        session.condstore = True  # RFC 7162 §3.1: a CONDSTORE enabling command
     wanted = _change(asked)
     if selected.rights != rights.ALL:
         wanted, whole = _permitted(wanted, selected.rights)
@@ -65,6 +66,8 @@ async def store(session: Session, command: Command) -> None:
             asked.unchanged_since,
             before_it,
         )
+        if asked.unchanged_since is not None:
+            session.enable_condstore()  # RFC 7162 §3.1; nothing is BAD from here on
         alone = alone and before.mailbox.modseq == known
         known = before.mailbox.modseq
         if done.groups:
@@ -75,7 +78,7 @@ async def store(session: Session, command: Command) -> None:
         foreign.update(uid for uid, _, modseq in before.flags if modseq not in selected.own)
         if foreign or selected.registry.missing(wanted.add):
             # A keyword has to be announced before it is used.
-            session.announce(selected, await house.mail.read(read_registry, box.account))
+            announce_keywords(session, selected, await house.mail.read(read_registry, box.account))
         if session.condstore or not asked.silent:
             await _tell(session, selected, done, asked, uid=uid)
         if asked.silent and foreign:
@@ -84,13 +87,15 @@ async def store(session: Session, command: Command) -> None:
         so_far += last - first + 1 if pick.uids is None else len(pick.uids)
         session.come_so_far(so_far, goal)
     if alone:
-        session.caught_up(selected, known, sets)
+        caught_up(session, selected, known, sets)
     code = None
     if failed:
+        # What others changed is told with all that they did.
+        await _tell_same(session, selected, [uid for uid in failed if uid not in foreign])
         numbers = failed if uid else [n for n in map(selected.view.number, failed) if n]
         code = b"MODIFIED " + compress(numbers)  # RFC 7162 §3.1.3
     text = "Stored" if not failed else "Some were changed meanwhile"
-    await session.finish(command, text, code, look=not alone)
+    await finish(session, command, text, code, look=not alone)
 
 
 def _set(
@@ -166,7 +171,7 @@ async def _tell_foreign(
     """
     await session.write_lines(
         [
-            session.flags_line(selected, uid, bits, done.modseq)
+            flags_line(session, selected, uid, bits, done.modseq)
             for bits, uids in done.groups
             for uid in uids
             if uid in foreign
@@ -175,11 +180,12 @@ async def _tell_foreign(
 
 
 async def _tell_same(session: Session, selected: Selected, uids: Sequence[int]) -> None:
-    """Messages that had the flags already, each with its own modseq."""
+    """Messages that are as they were, each with its own modseq: they had the flags already, or
+    failed the test (RFC 7162 §3.1.3)."""
     mail, box = session.shared.house.mail, selected.mailbox.id
     for piece in messages.pieces(uids, LINES):
         rows = await mail.read(reading.flags, box, Pick.of(piece))
-        await session.write_lines([session.flags_line(selected, *row) for row in rows])
+        await session.write_lines([flags_line(session, selected, *row) for row in rows])
 
 
 async def _tell(

@@ -7,6 +7,7 @@ threads are made in a thread of their own where there are many messages.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Final
@@ -31,6 +32,7 @@ from postroom.protocols.imap.conversations import (
     rendered,
 )
 from postroom.protocols.imap.filters import expanded
+from postroom.protocols.imap.keeping_up import finish
 from postroom.protocols.imap.kept import Block
 from postroom.protocols.imap.session import Session
 from postroom.protocols.imap.values import Make, parsed_again, values_of
@@ -52,6 +54,8 @@ _ALGORITHMS: Final[dict[str, Callable[[Sequence[Joined]], list[Node]]]] = {
     "REFERENCES": by_references,
     "REFS": by_latest,
 }
+_QUOTED: Final = re.compile(rb'<"((?:[^"\\]++|\\.)*+)"(?=@)', re.DOTALL)
+_PAIR: Final = re.compile(rb"\\(.)", re.DOTALL)
 _NOTHING: Final = Joined(b"", (), "", False, 0)
 _log: Final = structlog.get_logger("postroom.imap")
 
@@ -75,7 +79,7 @@ async def thread(session: Session, command: Command) -> None:
     else:
         told = await asyncio.to_thread(_told, algorithm, messages, numbers)
     session.write(untagged(b"THREAD", told) if told else untagged(b"THREAD"))
-    await session.finish(command, "Threaded")
+    await finish(session, command, "Threaded")
 
 
 def _told(
@@ -142,5 +146,9 @@ def _of(message_id: bytes | None, references: Sequence[bytes], subject: str, sen
 
 
 def _short(message_id: bytes) -> bytes:
-    """Ids are as long as strangers like; two that differ have different digests."""
+    """Ids are as long as strangers like; two that differ have different digests, unless they differ
+    in their quoting alone: RFC 5256 §3, REFERENCES."""
+    quoted = _QUOTED.match(message_id)
+    if quoted is not None:
+        message_id = b"<" + _PAIR.sub(rb"\1", quoted[1]) + message_id[quoted.end() :]
     return blake2b(message_id, digest_size=12).digest()

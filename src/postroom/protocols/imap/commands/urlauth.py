@@ -24,6 +24,7 @@ from postroom.formats.bodystructure import bodystructure
 from postroom.protocols.imap import authorizing
 from postroom.protocols.imap.decoding import Memory
 from postroom.protocols.imap.fetching import SLICE, Response, write_decoded
+from postroom.protocols.imap.keeping_up import finish
 from postroom.protocols.imap.pace import Pace
 from postroom.protocols.imap.session import Session
 from postroom.protocols.imap.urls import BadUrl, Found, Urls
@@ -93,7 +94,7 @@ async def genurlauth(session: Session, command: Command) -> None:
         for (text, _), path in zip(asked, paths, strict=True)
     ]
     session.write(untagged(b"GENURLAUTH", *told))
-    await session.finish(command, "URLs authorized")
+    await finish(session, command, "URLs authorized")
 
 
 def _path(session: Session, rump: Rump, now: Instant) -> tuple[str, int | None]:
@@ -158,12 +159,12 @@ async def resetkey(session: Session, command: Command) -> None:
     house = session.shared.house
     if asked.mailbox is None:
         await house.mail.write(urlkeys.forget, session.account)
-        await session.finish(command, "All keys are gone")
+        await finish(session, command, "All keys are gone")
         return
     box = await session.find(asked.mailbox, Right.READ)
     key = authorizing.new_key(house.secrets, house.random, session.account, box.id)
     await house.mail.write(_replace, session.account, asked.mailbox, key)
-    await session.finish(command, "There is another key", _CODE)
+    await finish(session, command, "There is another key", _CODE)
 
 
 def _replace(tx: Tx, account: int, path: str, key: UrlKey) -> None:
@@ -193,7 +194,7 @@ async def urlfetch(session: Session, command: Command) -> None:
         await session.output.drain()
         if pace.over:
             await pace.rest()
-    await session.finish(command, "URLs fetched")
+    await finish(session, command, "URLs fetched")
 
 
 def _tell_nothing(session: Session, text: bytes) -> None:

@@ -74,7 +74,6 @@ TOLD: Final = {
     "Namespaces told": "Namensräume genannt",
     "Status told": "Stand genannt",
     "QRESYNC was not enabled": "QRESYNC wurde nicht eingeschaltet",
-    "These patterns are longer than any name": "Diese Muster sind länger als jeder Name",
     "No such mailbox": "Dieses Postfach gibt es nicht",
     "Create that mailbox first": "Legen Sie dieses Postfach zuerst an",
     "A mailbox of that name is there": "Ein Postfach dieses Namens gibt es schon",
@@ -149,7 +148,6 @@ TOLD: Final = {
     "There is no such message": "Diese Nachricht gibt es nicht",
     "Messages are named by UID alone": "Nachrichten werden nur mit ihrer UID benannt",
     "The mailbox is open for reading only": "Das Postfach ist nur zum Lesen geöffnet",
-    "The messages are in that mailbox already": "Die Nachrichten sind schon in diesem Postfach",
     "The message to replace is not there; nothing was stored": (
         "Die Nachricht, die ersetzt werden soll, gibt es nicht; nichts wurde gespeichert"
     ),
@@ -416,7 +414,6 @@ TOLD: Final = {
     "RECURSIVEMATCH needs another selection option": (
         "RECURSIVEMATCH braucht eine weitere Auswahloption"
     ),
-    "Too many patterns": "Zu viele Muster",
     "Too many mailboxes": "Zu viele Postfächer",
     "These mailboxes are not known here": "Diese Postfächer sind hier nicht bekannt",
     "Too many entries at once": "Zu viele Einträge auf einmal",

@@ -15,7 +15,8 @@ from postroom.wire.imap.commands.metadata import parse_entries
 from postroom.wire.imap.cursor import BadSyntax, Cursor, unexpected
 from postroom.wire.imap.sequence import SequenceSet
 
-_PATTERNS: Final = 64  # more mailbox patterns in one LIST than any client has a use for
+_PATTERNS: Final = 64
+"""More mailbox patterns in one LIST than any client has a use for; others are ignored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,8 @@ class StatusItem(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class List:
+    """Patterns that no name can match, and too many, are left out. RFC 9051 §6.3.9."""
+
     reference: str
     patterns: tuple[str, ...]
     select: frozenset[ListSelect] = frozenset()
@@ -116,7 +119,7 @@ class List:
 @dataclass(frozen=True, slots=True)
 class Lsub:
     reference: str
-    pattern: str
+    pattern: str | None  # None: no name can match it
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,15 +262,16 @@ def parse_list(args: Cursor) -> List:
     args.sp()
     if args.peek() == b"(":
         extended = True
-        patterns = tuple(args.list(Cursor.mailbox_pattern))
-        if len(patterns) > _PATTERNS:
-            raise BadSyntax("Too many patterns")
+        found = args.list(Cursor.mailbox_pattern)[:_PATTERNS]
     else:
-        patterns = (args.mailbox_pattern(),)
+        found = [args.mailbox_pattern()]
     if args.accept(b" "):
         extended = True
         returns, status, metadata = _list_returns(args)
     args.end()
+    patterns = tuple(each for each in found if each is not None and (each or not extended))
+    if reference is None:
+        reference, patterns = "", tuple(each for each in patterns if not each)
     return List(reference, patterns, select, returns, status, extended, metadata)
 
 
@@ -316,7 +320,7 @@ def parse_lsub(args: Cursor) -> Lsub:
     args.sp()
     pattern = args.mailbox_pattern()
     args.end()
-    return Lsub(reference, pattern)
+    return Lsub("", None) if reference is None else Lsub(reference, pattern)
 
 
 def parse_status(args: Cursor) -> Status:

@@ -177,6 +177,11 @@ class BadCharset(BadSyntax):
 
     sentence = "This charset is not known here"
 
+    def __init__(self, *, saves: bool = False) -> None:
+        """`saves`: the result was to be saved, and is empty now. RFC 5182 §2.1."""
+        super().__init__()
+        self.saves = saves
+
 
 class BadFilterCharset(BadCharset):
     """BAD [BADCHARSET (…)]: what is said beside a filter is UTF-8. RFC 5466 §3.1."""
@@ -276,7 +281,7 @@ def parse_search(args: Cursor) -> Search:
     words = _Words("utf-8")
     charset_given = args.accept_keyword(b"CHARSET ")
     if charset_given:
-        words = _charset(args)
+        words = _charset(args, returns)
         args.sp()
     return Search(_keys(args, words), returns, partial, charset_given, update)
 
@@ -309,7 +314,7 @@ def parse_sort(args: Cursor) -> Sort:
     args.sp()
     criteria = tuple(args.list(_criterion))
     args.sp()
-    words = _charset(args)
+    words = _charset(args, returns)
     args.sp()
     return Sort(criteria, _keys(args, words), returns, partial, update)
 
@@ -381,10 +386,10 @@ def _criterion(args: Cursor) -> SortCriterion:
         raise BadSyntax("This sort criterion is not known here") from None
 
 
-def _charset(args: Cursor) -> _Words:
+def _charset(args: Cursor, returns: frozenset[SearchReturn] | None = None) -> _Words:
     codec = CHARSETS.get(args.astring().upper())
     if codec is None:
-        raise BadCharset
+        raise BadCharset(saves=returns is not None and SearchReturn.SAVE in returns)
     return _Words(codec)
 
 
