@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from postroom.admin.explain import Now, story
+from postroom.core.ids import Ids
 from postroom.core.secrets import Keyring
 from postroom.core.settings import SERVER, Place, Scope
 from postroom.domain import signing
+from postroom.domain.policy import Policy
 from postroom.domain.signing import ACTIVE, PUBLISHED, SigningKey
 from postroom.domain.transit import Protocol, Visit
 from postroom.formats import headers
 from postroom.formats.address import parse_mailbox
 from postroom.formats.authres import MethodResult, parse
+from postroom.mailflow import dkim as incoming
 from postroom.mailflow import signing as outgoing
 from postroom.mailflow import signingkeys
 from postroom.mailflow.intake import MailFrom, Streamed
 from postroom.net.connection import Peer
+from postroom.store.blobs import Blobs
+from postroom.store.files import Files
+from postroom.testing.clock import ManualClock
 from postroom.trust.checks import Checks
 from postroom.trust.dkim.signature import key_name
 from tests.mailflow.doors import Doors
@@ -393,3 +402,115 @@ async def test_a_report_of_ours_is_signed_for_the_domain_of_our_host(
     found = [(await signed.verify(each, zone_of(key), LATER))[0] for each in bodies]
     assert sorted(each.code.value for each in found) == ["none", "pass"]
     assert {each.domain for each in found} == {"", DOMAIN}
+
+
+# --- hashed while it comes in ---------------------------------------------------------------------
+
+FORMS = (
+    signed.ours(),
+    signed.other(tags={"c": "simple/simple"}),
+    signed.other(tags={"l": "4"}),
+    signed.ours().replace(b"\r\n\r\n", b"\r\nno field\r\n\r\n", 1),
+    signed.ours().partition(b"\r\n\r\n")[0] + b"\r\n",
+    signed.MESSAGE,
+    b"\r\nno header at all\r\n",
+    b"X: " + b"x" * incoming.HEADER_LOOK + b"\r\n" + signed.ours(),
+)
+
+
+@given(st.sampled_from(FORMS), st.lists(st.integers(1, 700), max_size=12))
+@settings(max_examples=150, deadline=None)
+def test_pieces_of_any_size_are_hashed_as_the_whole_is(content: bytes, sizes: list[int]) -> None:
+    with TemporaryDirectory() as folder:
+        spool = Blobs(folder, Files(), Ids(ManualClock())).spool()
+        policy = Policy((), {})
+        heard = incoming.Arriving(spool, signed.NOW, policy)
+        at = 0
+        for size in [*sizes, len(content)]:
+            piece = content[at : at + size]
+            spool.write(piece)
+            heard.take(piece)
+            at += len(piece)
+        header = heard.header(spool)
+        if header is not None:
+            assert header.fields == headers.scan(content).fields
+        made, whole = heard.message(spool), incoming._hashed(spool, None, signed.NOW, policy)
+        if made is None:
+            assert header is None or not header.find(b"dkim-signature")
+            return
+        assert [each.of for each in made.read or ()] == [each.of for each in whole.read or ()]
+        for each in made.read or ():
+            if each.signature is not None:
+                part = each.signature.part
+                assert made.body.of(part) == whole.body.of(part)
+
+
+@pytest.mark.parametrize("size", [100, 100_000, 600_000])
+async def test_nothing_is_read_again_to_be_hashed(
+    mx: Mx, dns: Dns, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    def again(*given: object) -> None:
+        raise AssertionError("it was read again")
+
+    await mx.account(BOB)
+    body = b"Is  it ready? \r\n" * (size // 16)
+    content = signed.ours(signed.MESSAGE + body)
+    monkeypatch.setattr(incoming, "_hashed", again)
+    async with mx.connect() as client:
+        assert (await client.deliver(STRANGER, [BOB], content)).accepted
+        assert (await client.deliver(STRANGER, [BOB], content.replace(b"ready", b"done"))).accepted
+    codes = [
+        [each["code"] for each in record["facts"]["dkim"]["signatures"]]
+        for record in await mx.traces()
+    ]
+    assert sorted(codes) == [["fail", "fail"], ["pass", "pass"]]
+
+
+async def test_what_is_made_anew_is_hashed_anew(mx: Mx, dns: Dns) -> None:
+    """Binary parts are re-encoded before anybody judges: RFC 3030 §3."""
+    await mx.account(BOB)
+    binary = signed.MESSAGE.replace(
+        b"\r\n\r\n", b"\r\nMIME-Version: 1.0\r\nContent-Transfer-Encoding: binary\r\n\r\n", 1
+    )
+    content = signed.ours(binary + b"\0\xff\r\n")
+    async with mx.connect() as client:
+        await client.ask(f"MAIL FROM:<{STRANGER}> BODY=BINARYMIME")
+        await client.ask(f"RCPT TO:<{BOB}>")
+        await client.send(b"BDAT %d LAST\r\n" % len(content) + content)
+        assert (await client.reply()).code == 250
+    (record,) = await mx.traces()
+    assert "re-encoded binary parts" in record["amended"]
+    assert {each["code"] for each in record["facts"]["dkim"]["signatures"]} == {"fail"}
+
+
+# --- which keys sign ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "selectors", "told"),
+    (
+        ("author=ann@example.test sign two", "two", "signed as example.test with two"),
+        ("author=example.test sign two|one", "one two", "signed as example.test with one, two"),
+        ("author=bob@example.test unsigned", "one two", "signed as example.test with one, two"),
+        ("sender=example.test unsigned", "", "not signed, as line 1 of dkim.rules says"),
+        ("list=news.example.test sign one", "one", "signed as example.test with one"),
+        ("author=example.test sign gone", "one two", "no key that line 1 of dkim.rules names"),
+    ),
+)
+async def test_lines_say_which_keys_sign(
+    doors: Doors, keys: Keyring, line: str, selectors: str, told: str
+) -> None:
+    mx = doors.mx
+    for selector, kind in (("one", "rsa"), ("two", "ed25519")):
+        await signs(mx, kind, selector=selector)
+    await mx.set("dkim.rules", (line,))
+    letter = b"List-Id: News <news.example.test>\r\n" + LETTER
+    async with doors.signed_in() as client:
+        assert (await client.deliver(f"ann@{DOMAIN}", [FAR], letter)).accepted
+    (record,) = await mx.traces()
+    assert told in " ".join(record["amended"])
+    (waiting,) = await mx.waiting()
+    content = await mx.house.mail.read_much(
+        lambda tx: mx.house.blobs.read(tx, waiting.message.blob)
+    )
+    assert sorted(each["s"] for each in signed_fields(content)) == selectors.split()

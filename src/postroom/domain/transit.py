@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from operator import attrgetter
 from typing import Any, ClassVar, Final, TypeVar
+from typing import Protocol as Interface
 
 from postroom.core.clock import Instant
 from postroom.core.errors import MailError, Status
@@ -227,6 +228,18 @@ class Recipient:
     policy: Policy | None = None  # as it applies to the first account it leads to, once known
 
 
+class Listening(Interface):
+    """Who hears the content while it comes in, so that nobody has to read it again."""
+
+    def take(self, data: bytes) -> None:
+        """The next octets. Raises nothing."""
+        ...
+
+    def header(self, spool: Spool) -> Headers | None:
+        """The header of that content, if it was looked at."""
+        ...
+
+
 @dataclass(slots=True)
 class Transit:
     """One message under way: the envelope, the content, what is known and decided."""
@@ -254,7 +267,15 @@ class Transit:
     asking: dict[Future[tuple[Fact, ...]], str] = field(default_factory=dict)
     """Probes that were begun and go on beside the next phases, with their names."""
 
+    listening: Listening | None = None
     _header: tuple[Spool, Headers] | None = None
+
+    def take(self, data: bytes) -> None:
+        """The next octets of the content. Raises StoreFull, StoreFailed."""
+        assert self.spool is not None  # intake gave one
+        self.spool.write(data)
+        if self.listening is not None:
+            self.listening.take(data)
 
     def header(self) -> Headers | None:
         """The header of the content, looked at once for all who ask; None without content.
@@ -265,6 +286,9 @@ class Transit:
         spool = self.spool
         if spool is None:
             return None
+        heard = self.listening.header(spool) if self.listening is not None else None
+        if heard is not None:
+            return heard
         if self._header is None or self._header[0] is not spool:
             # Of a file no more than the scan looks at, and an octet to tell it that there is more.
             start = spool.head(HEADER_MAX + 1) if spool.in_file else spool.content()
@@ -281,6 +305,7 @@ class Transit:
         for probe in self.asking:
             probe.cancel()
         self.asking.clear()
+        self.listening = None
         if self.spool is not None:
             self.spool.drop()
             self.spool = None

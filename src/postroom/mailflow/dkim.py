@@ -1,12 +1,13 @@
 """DKIM of what a stranger brings: the probe, and what the header says of it.
 
-The body is hashed once, in all forms that its signatures and those of its ARC chain want, off the
-loop if it is large.
+The body is hashed once, while it comes in, in all forms that its signatures and those of its ARC
+chain want.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -41,7 +42,10 @@ async def dkim(house: MailHouse, transit: Transit, to: Recipient | None) -> tupl
     if checks is None or spool is None or policy is None:
         return ()
     now = transit.started // 1000
-    if spool.size > INLINE:
+    heard = transit.listening
+    if isinstance(heard, Arriving) and (made := heard.message(spool)) is not None:
+        message = made
+    elif spool.size > INLINE:
         header = None if spool.in_file else transit.header()
         message = await asyncio.to_thread(_hashed, spool, header, now, policy)
     else:
@@ -101,18 +105,97 @@ class _Message(NamedTuple):
     body: BodyHasher
 
 
-def _hashed(spool: Spool, header: Headers | None, now: int, policy: Policy) -> _Message:
-    content = spool.content()
-    found = header if header is not None else headers.scan(content)
+def _begun(found: Headers, now: int, policy: Policy) -> _Message:
+    """What is to be judged, its body not hashed yet."""
     read = trust.signatures(found, now) if policy.of(DkimSettings).verify else None
     chain = None
     if policy.of(ArcSettings).verify and arc.sealed(found):
         chain = chains.read(found, now)
     parts = {each.signature.part for each in read or () if each.signature is not None}
     body = BodyHasher(parts | (chain.parts if chain is not None else frozenset()))
-    body.feed_from(content, found.end)
-    body.finish()
     return _Message(found, read, chain, body)
+
+
+def _hashed(spool: Spool, header: Headers | None, now: int, policy: Policy) -> _Message:
+    content = spool.content()
+    found = header if header is not None else headers.scan(content)
+    message = _begun(found, now, policy)
+    message.body.feed_from(content, found.end)
+    message.body.finish()
+    return message
+
+
+# --- while it comes in --------------------------------------------------------------------------
+
+HEADER_LOOK: Final = 32 * 1024
+"""Octets in which the header has to end for the body to be hashed as it comes. A longer one is
+read again at the end, as few are."""
+_HEADER_ENDS: Final = re.compile(rb"\n\r?\n|\A\r?\n").search
+
+
+class Arriving:
+    """Hashes the body of a message while it comes in, in the forms that its header asks for: at
+    its end nothing has to be read again."""
+
+    __slots__ = ("_begun", "_found", "_held", "_now", "_over", "_policy", "_size", "_spool")
+
+    def __init__(self, spool: Spool, now: int, policy: Policy) -> None:
+        self._spool = spool
+        self._now = now
+        self._policy = policy
+        self._held = b""  # what came, until the header ends
+        self._size = 0
+        self._found: Headers | None = None
+        self._begun: _Message | None = None
+        self._over = False  # there is nothing to hash, or it is too long a header
+
+    def take(self, data: bytes) -> None:
+        """The next octets."""
+        if self._over:
+            return
+        self._size += len(data)
+        if self._begun is not None:
+            self._begun.body.feed(data)
+            return
+        looked = max(0, len(self._held) - 2)
+        self._held += data
+        if _HEADER_ENDS(self._held, looked) is not None:
+            self._begin()
+        elif len(self._held) > HEADER_LOOK:
+            self._give_up()
+
+    def _begin(self) -> None:
+        found = self._found = headers.scan(self._held)
+        if not (found.find(b"dkim-signature") or arc.sealed(found)):
+            self._give_up()
+            return
+        self._begun = _begun(found, self._now, self._policy)
+        self._begun.body.feed_from(self._held, found.end)
+        self._held = b""
+
+    def _give_up(self) -> None:
+        self._over, self._held = True, b""
+
+    def header(self, spool: Spool) -> Headers | None:
+        """The header, if it was looked at, and if this is what came."""
+        return self._found if spool is self._spool else None
+
+    def message(self, spool: Spool) -> _Message | None:
+        """What is to be judged, if it was hashed and that is what lies there. Call it once, at the
+        end."""
+        made, self._begun, self._over = self._begun, None, True
+        if made is None or spool is not self._spool or spool.size != self._size:
+            return None  # it was made anew, as binary parts are
+        made.body.finish()
+        return made
+
+
+def arriving(house: MailHouse, transit: Transit, spool: Spool) -> Arriving | None:
+    """Who hears a message that is to be checked."""
+    policy = transit.policy
+    if _asked(house, transit) is None or policy is None:
+        return None
+    return Arriving(spool, transit.started // 1000, policy)
 
 
 def _entry(found: DkimResult) -> dict[str, str]:

@@ -32,7 +32,7 @@ from postroom.domain.transit import (
     refuse,
 )
 from postroom.formats.address import Address
-from postroom.mailflow import deciding, failure_reports, maillog, replay, telling
+from postroom.mailflow import deciding, dkim, failure_reports, maillog, replay, telling
 from postroom.mailflow.binary import CannotConvert, make_lines
 from postroom.mailflow.delivery import Delivered, Plan, Settling, deliver
 from postroom.mailflow.feedback import Feedback
@@ -197,6 +197,7 @@ class Intake:
     def spool(self, transit: Transit) -> Spool:
         """Where the content goes while it comes in; the session writes, intake reads."""
         transit.spool = self._house.blobs.spool()
+        transit.listening = dkim.arriving(self._house, transit, transit.spool)
         return transit.spool
 
     async def data(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from postroom.core.settings import Scope, group, setting
+from postroom.mailflow import signing_rules
 from postroom.mailflow.names import parse_domain_name, parse_host_name
 from postroom.mailflow.nexthop import parse_host
 
@@ -317,6 +318,16 @@ class DkimSettings:
         "Header fields that are signed where they are there, beside those that readers show; "
         "these are signed so that none can be added either. RFC 6376 §5.4.1",
         scopes=(Scope.SERVER, Scope.DOMAIN),
+    )
+    rules: tuple[str, ...] = setting(
+        (),
+        "Which keys sign which mail: lines such as `author=news@example.org sign news` or "
+        "`list=lists.example.org unsigned`, of conditions `author`, `sender` (the reverse-path) "
+        "and `list` (List-Id), which all have to hold. The first line of which they do decides; "
+        "without one, every active key of the author's domain signs",
+        scopes=(Scope.SERVER, Scope.DOMAIN),
+        at_most=signing_rules.LINES_MAX,
+        form=signing_rules.canonical,
     )
     valid_days: int = setting(
         0,

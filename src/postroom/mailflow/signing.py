@@ -20,8 +20,9 @@ from postroom.domain.policy import Policy
 from postroom.domain.signing import SigningKey
 from postroom.domain.transit import Protocol, Transit
 from postroom.formats import headers
-from postroom.formats.address import Group, parse_address_list, to_address
+from postroom.formats.address import Address, Group, parse_address_list, to_address
 from postroom.formats.headers import Headers
+from postroom.mailflow import signing_rules as rules
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.settings import DkimSettings, QueueSettings
 from postroom.store.blobs import Form, Spool
@@ -49,11 +50,12 @@ async def fields(house: MailHouse, transit: Transit, spool: Spool, form: Form) -
         return b""
     head = form.of(spool.head(parsed.header_size))
     found = headers.scan(head)
-    domain = author_domain(found)
-    if not domain:
+    author = _author(found)
+    if author is None:
         return b""
+    domain = author.domain
     names = above(domain) if transit.visit.protocol is Protocol.COMPOSED else [domain]
-    keys = await house.mail.read(signing.active, names)
+    keys = _chosen(transit, policy, found, author, await house.mail.read(signing.active, names))
     if not keys:
         return b""
     try:
@@ -77,6 +79,33 @@ def ours(transit: Transit, policy: Policy) -> bool:
     if transit.visit.protocol is Protocol.COMPOSED:
         return settings.sign_reports
     return transit.visit.principal is not None
+
+
+def _chosen(
+    transit: Transit,
+    policy: Policy,
+    found: Headers,
+    author: Address,
+    keys: Sequence[SigningKey],
+) -> Sequence[SigningKey]:
+    """Those of the keys that are to sign this message, by the first line of dkim.rules that holds.
+    One that names no key that is active is told, and leaves it to all of them: mail that ought to
+    be signed is not to go out without."""
+    lines = policy.of(DkimSettings).rules
+    if not lines or not keys:
+        return keys
+    about = rules.About(author, transit.reverse_path, rules.list_id(found.first(b"list-id")))
+    decided = rules.decides(lines, about)
+    if decided is None:
+        return keys
+    number, line = decided
+    if not line.selectors:
+        transit.amended += (f"not signed, as line {number} of dkim.rules says",)
+        return ()
+    chosen = [each for each in keys if each.selector in line.selectors]
+    if not chosen:
+        transit.amended += (f"no key that line {number} of dkim.rules names is active",)
+    return chosen or keys
 
 
 async def _signed(
@@ -131,14 +160,18 @@ def pieces(content: bytes, start: int) -> Iterator[bytes]:
 
 def author_domain(found: Headers) -> str:
     """The domain of the only From field's first author; empty without one."""
+    author = _author(found)
+    return author.domain if author is not None else ""
+
+
+def _author(found: Headers) -> Address | None:
     values = found.all(b"from")
     if len(values) != 1:
-        return ""
+        return None
     for entry in parse_address_list(values[0]):
         for box in entry.members if isinstance(entry, Group) else (entry,):
-            address = to_address(box)
-            return address.domain if address is not None else ""
-    return ""
+            return to_address(box)
+    return None
 
 
 def above(domain: str) -> list[str]:

@@ -341,7 +341,7 @@ class SmtpConnection:
             transit.drop()
             return
         try:
-            transit.spool.write(data)
+            transit.take(data)
         except MailError as error:
             # Stay in step to the end of the content, where the reply has its place.
             self._failure = error
