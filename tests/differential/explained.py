@@ -8,7 +8,7 @@ same place is none of these.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from tests.differential.mail import has_no_field
@@ -39,7 +39,36 @@ ANYWHERE: Final = "RFC 3501 §6.4.4: the body is all that follows the header sec
 IN_FIELD: Final = "RFC 9051 §6.4.4: an address that cannot be parsed, or its comment, is found too"
 UNKNOWN_CHARSET: Final = "RFC 2047 §6.2: a word in an unknown charset stays as it is"
 BLANK_NAME: Final = "RFC 9051 §7.5.2: a display name of blanks is none"
+EQUALLY_LATE: Final = (
+    "draft-ietf-morg-inthread, REFS: threads whose latest messages are of one time have no order"
+)
 MBOX_LINE: Final = "RFC 5322 §2.2: `From ` without a colon is no field"
+
+
+def equally_late(
+    ours: object, theirs: object, sent: Callable[[int], int | None]
+) -> set[str] | None:
+    """The reason, if threads by REFS are the same and differ in the order of those alone whose
+    latest messages were sent at one time: `sent` by UID."""
+    if not isinstance(ours, tuple) or not isinstance(theirs, tuple):
+        return None
+    if sorted(map(repr, ours)) != sorted(map(repr, theirs)):
+        return None
+
+    def latest(thread: object) -> int:
+        return max(sent(uid) or 0 for uid in _uids(thread))
+
+    return {EQUALLY_LATE} if [*map(latest, ours)] == [*map(latest, theirs)] else None
+
+
+def _uids(thread: object) -> Iterator[int]:
+    waiting = [thread]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, tuple):
+            waiting += each
+        elif isinstance(each, int | bytes | str):
+            yield int(each)
 
 
 def explain(command: str, item: str, raw: bytes, ours: object, theirs: object) -> set[str] | None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+from postroom.formats.parsed import parse
 from postroom.server.instance import Layout
 from postroom.testing import rounds
 from postroom.testing.corpus import messages as corpus
@@ -28,7 +29,7 @@ from postroom.testing.smtp import trusting_context
 from postroom.testing.victim import PATIENCE, Victim
 from postroom.wire.imap.sequence import compress
 from tests.differential.answers import Answer, answer_of
-from tests.differential.explained import explain
+from tests.differential.explained import equally_late, explain
 from tests.differential.mail import is_text, malformed, published, tangled
 from tests.differential.scripts import scripts
 from tests.protocols.imap.dovecot import IMAP, dovecot_home, dovecot_session
@@ -171,6 +172,9 @@ class Campaign:
             if not said.ok:
                 raise AssertionError(f"APPEND: {said.text}")
 
+    def _sent(self, uid: int) -> int | None:
+        return parse(self.raws[uid - 1]).sent_at
+
     def _compare(self, tally: Tally, command: str, ours: Answer, theirs: Answer) -> None:
         for key in sorted({*ours, *theirs}, key=str):
             tally.compared += 1
@@ -181,7 +185,10 @@ class Campaign:
             if item == "ENVELOPE" or command.startswith("UID SEARCH SENT"):
                 self.unlike.add(uid)
             raw = self.raws[uid - 1] if 0 < uid <= len(self.raws) else b""
-            reasons = explain(command, item, raw, mine, other)
+            if command.startswith("UID THREAD REFS "):
+                reasons = equally_late(mine, other, self._sent)
+            else:
+                reasons = explain(command, item, raw, mine, other)
             if reasons:
                 tally.differing += 1
                 tally.explained.update(reasons)
