@@ -6,7 +6,6 @@ import json
 import os
 import pwd
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import pytest
 from postroom import __version__
 from postroom.server import house
 from postroom.server.instance import Layout
+from postroom.testing.ports import free_offset
 
 SRC = str(Path(__file__).parents[1] / "src")
 PROGRAM = [sys.executable, "-m", "postroom"]
@@ -94,23 +94,11 @@ def test_serve_refuses_what_it_cannot_do(tmp_path: Path) -> None:
     assert "--port-offset" in postroom("serve", "--help").stdout
 
 
-def _free_offset() -> int:
-    """An offset at which nobody listens on the port for SMTP."""
-    for offset in range(30_000 + os.getpid() % 500 * 10, 40_000, 1_000):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", 25 + offset))
-            except OSError:
-                continue
-            return offset
-    raise RuntimeError("every port is taken")
-
-
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """A server that `postroom serve` has just made."""
     data = str(tmp_path / "fresh")
-    options = ["--port-offset", str(_free_offset()), "--bind", "127.0.0.1", "--workers", "2"]
+    options = ["--port-offset", str(free_offset()), "--bind", "127.0.0.1", "--workers", "2"]
     with subprocess.Popen(
         [*PROGRAM, "--data", data, "serve", *options, "--domain", "first.example"],
         env=ENV, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

@@ -25,7 +25,8 @@ from typing import Any, Final
 from postroom.admin import client
 from postroom.server.instance import Layout, read_status
 from postroom.testing.dns import DnsServer
-from postroom.testing.process import ProcessDiedError, ServerProcess, free_offset
+from postroom.testing.ports import free_offset
+from postroom.testing.process import ProcessDiedError, ServerProcess
 from postroom.testing.zones import Zones
 from postroom.wire.smtp import dot_stuff
 

@@ -23,11 +23,9 @@ import traceback
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from queue import SimpleQueue
 from types import ModuleType
 from typing import TypeGuard
 
-from postroom.testing.process import SHARE
 from tools.tree import ROOT
 from tools.verification import Form, Group, Report
 
@@ -109,27 +107,12 @@ def _run_all(names: Iterable[str], form: Form, root: Path, *, write: bool) -> li
 def _run_beside(names: Iterable[str], form: Form, root: Path, at_once: int) -> list[str]:
     """Run groups in processes of their own, so many at once; the failures of all."""
 
-    shares: SimpleQueue[int] = SimpleQueue()
-    for share in range(at_once):
-        shares.put(share + 1)
-
     def run(name: str) -> tuple[str, subprocess.CompletedProcess[str]]:
         command = [sys.executable, "-m", "tools.verify", "--form", form.value, name]
         pipe, both = subprocess.PIPE, subprocess.STDOUT
-        share = shares.get()
-        try:
-            environment = {**os.environ, SHARE: f"{share}/{at_once}"}
-            return name, subprocess.run(
-                command,
-                cwd=root,
-                env=environment,
-                stdout=pipe,
-                stderr=both,
-                text=True,
-                check=False,
-            )
-        finally:
-            shares.put(share)
+        return name, subprocess.run(
+            command, cwd=root, stdout=pipe, stderr=both, text=True, check=False
+        )
 
     failures = []
     with ThreadPoolExecutor(at_once) as pool:

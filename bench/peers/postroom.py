@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import socket
 import subprocess
 import sys
 import time
@@ -20,11 +18,11 @@ from postroom.admin.client import call
 from postroom.core.errors import MailError
 from postroom.server.instance import Layout, wait_ready
 from postroom.testing.dns import DnsServer
+from postroom.testing.ports import free_offset
 from postroom.testing.zones import Zones
 
 SIGNER = Signer.make("example.org", "bench")
 """Whose signature a load may bear; its key is in DNS."""
-_PORTS = (25, 80, 110, 143, 443, 465, 587, 993, 995, 4069, 4190, 5222, 5223, 5269)
 _START = 60.0  # s
 _LOOK = 0.005  # s between two looks whether it is ready
 _INDEXED = 600.0  # s until texts must have been indexed
@@ -61,7 +59,7 @@ class Postroom:
         """Start the server and create the accounts."""
         self._root = directory / "postroom"
         self._root.mkdir()
-        self._offset = _free_offset()
+        self._offset = free_offset()
         self.smtp = Endpoint("127.0.0.1", 25 + self._offset)
         # Passwords are taken only over TLS: RFC 8314 §3.
         self.imap = Endpoint("127.0.0.1", 993 + self._offset, tls=True)
@@ -181,25 +179,3 @@ def _zones() -> Zones:
     zones.text(f"{SIGNER.selector}._domainkey.{SIGNER.domain}", SIGNER.record)
     zones.host("client.example.org", "127.0.0.1")
     return zones
-
-
-def _free_offset() -> int:
-    """An offset at which every standard port is free just now.
-
-    Raises BenchError after many tries.
-    """
-    for _ in range(200):
-        offset = random.randrange(20_500, 27_000)
-        if all(_is_free(port + offset) for port in _PORTS):
-            return offset
-    raise BenchError("no offset leaves all ports free")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True

@@ -20,7 +20,7 @@ import pytest
 
 from postroom.admin.client import Refused
 from postroom.testing.dns import DnsServer, Zones
-from postroom.testing.process import free_offset
+from postroom.testing.ports import free_offset
 from postroom.testing.smtp import trusting_context
 from tests.walking import PATIENCE, Account, Walking, eventually, fetched, is_installed, run
 

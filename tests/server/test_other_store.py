@@ -11,7 +11,7 @@ from postroom.server import house
 from postroom.server.house import Bootstrap
 from postroom.server.instance import Layout
 from postroom.store import sqlite_engine
-from postroom.testing.process import free_offset
+from postroom.testing.ports import free_offset
 from tests.walking import ENVIRONMENT, PROGRAM
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -13,12 +12,9 @@ from pathlib import Path
 import pytest
 
 from postroom.testing.process import (
-    SHARE,
-    STANDARD_PORTS,
     ProcessDiedError,
     ServerProcess,
     descendants,
-    free_offset,
 )
 
 # Two workers in the supervisor's group; DIR/ready appears when they run.
@@ -165,33 +161,3 @@ def test_readiness_is_asked_by_the_command_beside_serve(tmp_path: Path) -> None:
     with ServerProcess([sys.executable, str(script), "serve"], tmp_path) as server:
         server.wait_ready(10)
         assert (tmp_path / "up").exists()
-
-
-def test_an_offset_is_found_at_which_all_ports_are_free() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        ports = (25, 143, 443)
-        offset = free_offset(ports)
-        for port in ports:
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(("127.0.0.1", port + offset))
-
-
-def test_nobody_gets_a_port_of_another_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    ports = []
-    for share in ("1/2", "2/2"):
-        monkeypatch.setenv(SHARE, share)
-        offsets = {free_offset((25,), start=None) for _ in range(200)}
-        ports.append({offset + port for offset in offsets for port in STANDARD_PORTS})
-    assert not ports[0] & ports[1]
-
-
-def test_an_offset_with_a_taken_port_is_passed_over() -> None:
-    start = free_offset((25, 143))
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", start + 143))
-        taken.listen()
-        assert free_offset((25, 143), start=start) != start
-    assert free_offset((25, 143), start=start) == start

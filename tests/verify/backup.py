@@ -28,8 +28,9 @@ from postroom.server import house as stores
 from postroom.server.instance import Layout, read_status
 from postroom.testing import rounds
 from postroom.testing.load import Reader, Senders, Writer, stop
+from postroom.testing.ports import free_offset
 from postroom.testing.postgres import Cluster, NotInstalledError
-from postroom.testing.process import ServerProcess, free_offset
+from postroom.testing.process import ServerProcess
 from postroom.testing.promises import INBOX, Event, Ledger, Offered
 from postroom.testing.rounds import Looker
 from postroom.testing.smtp import trusting_context

@@ -35,7 +35,8 @@ from postroom.testing import rounds
 from postroom.testing.faults import Error, Fault, Faults, Op
 from postroom.testing.imap import ImapClient
 from postroom.testing.load import Mix, Reader, Senders, Writer, stop
-from postroom.testing.process import ServerProcess, free_offset
+from postroom.testing.ports import free_offset
+from postroom.testing.process import ServerProcess
 from postroom.testing.promises import Ledger
 from postroom.testing.rounds import Looker, Ports
 from postroom.testing.smtp import trusting_context

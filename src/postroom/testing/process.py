@@ -7,9 +7,7 @@ and benches, never from what a rehearsal on an operator's machine loads.
 from __future__ import annotations
 
 import os
-import random
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -19,11 +17,6 @@ from types import TracebackType
 from typing import Final
 
 import psutil
-
-# Every TCP port of ARCHITECTURE.md §8 that --port-offset moves.
-STANDARD_PORTS: Final = (
-    25, 80, 110, 143, 443, 465, 587, 993, 995, 4069, 4190, 5222, 5223, 5269,
-)  # fmt: skip
 
 _POLL: Final = 0.02  # seconds
 
@@ -190,50 +183,6 @@ def descendants(pid: int) -> list[int]:
         return [child.pid for child in psutil.Process(pid).children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
-
-
-SHARE: Final = "POSTROOM_TESTING_SHARE"
-"""The environment's name for which part of the ports is for this process and its children."""
-_APART: Final = 13  # steps: what lies closer could have ports in common, as 5269 - 4069 is 1200
-
-
-def free_offset(
-    ports: Iterable[int] = STANDARD_PORTS, *, host: str = "127.0.0.1", start: int | None = None
-) -> int:
-    """An offset at which every one of `ports` can be bound now.
-
-    Below the range from which the system picks ports for clients. Tests that run beside each
-    other begin at different places; another process can still be faster, so a server that
-    finds a port taken is started again with another offset. Where the environment names a share,
-    `1/2` or `2/2`, nobody with another share gets the same ports, not even between two starts.
-    """
-    wanted = tuple(ports)
-    offsets = _share(range(10_000, 26_000, 100), os.environ.get(SHARE, "1/1"))
-    first = offsets.index(start) if start is not None else random.randrange(len(offsets))
-    for n in range(len(offsets)):
-        offset = offsets[(first + n) % len(offsets)]
-        if all(_free(host, port + offset) for port in wanted):
-            return offset
-    raise OSError("no offset at which all ports are free")
-
-
-def _share(offsets: range, named: str) -> range:
-    """One of so many parts, as `n/of`; between them lie some that nobody has."""
-    n, of = map(int, named.split("/"))
-    size = len(offsets) // of
-    return offsets[(n - 1) * size : n * size - (_APART if of > 1 else 0)]
-
-
-def _free(host: str, port: int) -> bool:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # A port in TIME_WAIT is free for a server, which sets this too.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-        return True
 
 
 def _wait_gone(pids: Iterable[int], timeout: float = 10) -> None:

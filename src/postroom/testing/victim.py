@@ -12,7 +12,8 @@ from typing import Final
 
 from postroom.server.instance import Layout, read_status
 from postroom.testing import rounds
-from postroom.testing.process import ServerProcess, free_offset
+from postroom.testing.ports import free_offset
+from postroom.testing.process import ServerProcess
 
 PATIENCE: Final = 30.0
 """Seconds for a server or a worker to serve again."""
