@@ -10,7 +10,6 @@ that came longest ago going first, and shares so many an hour. Those beyond it c
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
@@ -19,6 +18,7 @@ from postroom.core import metrics
 from postroom.core.clock import Instant
 from postroom.domain import copies
 from postroom.domain.copies import HOUR, hour_of
+from postroom.mailflow.batches import Soon
 from postroom.store.units import Database
 
 GATHER: Final = 0.2  # seconds
@@ -60,7 +60,7 @@ class Copies:
         self._held: dict[tuple[int, int], int] = {}  # by mark and hour, on its way to the store
         self._hour = 0
         self._shared = 0  # marks, in this hour
-        self._timer: asyncio.TimerHandle | None = None
+        self._soon = Soon(GATHER, BATCH)
 
     async def count(
         self, state: Database, marks: Sequence[int], now: Instant
@@ -91,10 +91,7 @@ class Copies:
             self._hour, self._shared = hour, 0
         for mark in marks:
             self._add(mark, hour)
-        if len(self._held) >= BATCH:
-            self.flush(state)
-        elif self._held and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(GATHER, self.flush, state)
+        self._soon.gathered(len(self._held), lambda: self.flush(state))
 
     def _add(self, mark: int, hour: int) -> None:
         tally = self._seen.get(mark)
@@ -121,9 +118,7 @@ class Copies:
 
     def flush(self, state: Database) -> None:
         """Hand what was gathered to the store."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._soon.written()
         if self._held:
             held, self._held = self._held, {}
             state.note(copies.add, held)

@@ -159,13 +159,14 @@ class Arriving:
             return
         looked = max(0, len(self._held) - 2)
         self._held += data
-        if _HEADER_ENDS(self._held, looked) is not None:
-            self._begin()
+        if (ends := _HEADER_ENDS(self._held, looked)) is not None:
+            self._begin(ends.end())
         elif len(self._held) > HEADER_LOOK:
             self._give_up()
 
-    def _begin(self) -> None:
-        found = self._found = headers.scan(self._held)
+    def _begin(self, ends: int) -> None:
+        # Of what came, the header alone is kept: the rest may be a whole message.
+        found = self._found = headers.scan(self._held[:ends])
         if not (found.find(b"dkim-signature") or arc.sealed(found)):
             self._give_up()
             return

@@ -176,7 +176,7 @@ def _with_canonical(
     told: failure.Told,
     signature: Mapping[str, str],
 ) -> failure.Told:
-    """What a signature that does not hold was found to be over, as far as as much of the message
+    """What a signature that does not hold was found to be over, as far as that much of the message
     is shown: RFC 6591 §3.2.2. Nothing is hidden in it, as it would be something else then."""
     spool, header = transit.spool, transit.header()
     if signature.get("code") != "fail" or spool is None or header is None:

@@ -6,7 +6,6 @@ nearly all of what is told, so what a worker counts in a day is bounded.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -19,6 +18,7 @@ from postroom.domain.feedback import Seen, Signature
 from postroom.domain.transit import Transit
 from postroom.formats.address import parse_mailbox
 from postroom.formats.compose import printable
+from postroom.mailflow.batches import Soon
 from postroom.mailflow.dmarc import disposition
 from postroom.store.units import Database
 from postroom.trust.dmarc import DmarcCode
@@ -46,7 +46,7 @@ class Feedback:
         self._held: dict[tuple[int, Seen], int] = {}
         self._day = 0
         self._kinds: set[int] = set()  # of this day, by their hashes
-        self._timer: asyncio.TimerHandle | None = None
+        self._soon = Soon(GATHER, BATCH)
 
     def note(self, transit: Transit) -> None:
         """Count a message that was judged, if its author's domain wants to hear of it."""
@@ -64,16 +64,11 @@ class Feedback:
                 return
             self._kinds.add(kind)
         self._held[day, told] = self._held.get((day, told), 0) + 1
-        if len(self._held) >= BATCH:
-            self.flush()
-        elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(GATHER, self.flush)
+        self._soon.gathered(len(self._held), self.flush)
 
     def flush(self) -> None:
         """Hand what was gathered to the store."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._soon.written()
         if self._held:
             held, self._held = self._held, {}
             self._state.note(feedback.add, held)

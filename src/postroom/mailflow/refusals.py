@@ -6,13 +6,13 @@ traces, not the server its disk.
 
 from __future__ import annotations
 
-import asyncio
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from postroom.core.clock import Clock
 from postroom.domain import trace
 from postroom.domain.trace import Trace
+from postroom.mailflow.batches import Soon
 from postroom.store.units import Database
 
 GATHER: Final = 0.2  # seconds
@@ -30,7 +30,7 @@ class Refusals:
         self._clock = clock
         self._held: list[Trace] = []
         self._budgets: dict[int, tuple[float, float]] = {}  # source: tokens, when
-        self._timer: asyncio.TimerHandle | None = None
+        self._soon = Soon(GATHER, BATCH)
         self.dropped = 0
 
     def note(self, ip: IPv4Address | IPv6Address | None, refusal: Trace) -> bool:
@@ -39,10 +39,7 @@ class Refusals:
             self.dropped += 1
             return False
         self._held.append(refusal)
-        if len(self._held) >= BATCH:
-            self.flush()
-        elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(GATHER, self.flush)
+        self._soon.gathered(len(self._held), self.flush)
         return True
 
     def _spend(self, source: int) -> bool:
@@ -56,9 +53,7 @@ class Refusals:
 
     def flush(self) -> None:
         """Hand what was gathered to the store."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._soon.written()
         if self._held:
             held, self._held = self._held, []
             self._state.note(trace.note_refusals, held)
