@@ -64,6 +64,24 @@ async def test_both_kinds_are_made_unless_one_is_named(admin: Admin) -> None:
     assert made[0].selector != made[1].selector
 
 
+async def test_a_key_apart_signs_beside_the_others(admin: Admin) -> None:
+    dns = Dns()
+    asking(admin, dns)
+    for selector, apart in (("main", False), ("news", True)):
+        await admin.do(
+            "dkim key create", domain=DOMAIN, kind="ed25519", selector=selector, apart=apart
+        )
+        dns.add(f"{selector}._domainkey.{DOMAIN}", "TXT", (await key(admin, selector)).record)
+        await admin.do("dkim key activate", domain=DOMAIN, selector=selector)
+    listed = await admin.json("dkim key list", domain=DOMAIN)
+    assert [(each.selector, each.state, each.apart) for each in listed] == [
+        ("main", "active", False),
+        ("news", "active", True),
+    ]
+    with pytest.raises(Misuse, match="say its selector"):
+        await admin.do("dkim key create", domain=DOMAIN, kind="ed25519", apart=True)
+
+
 async def test_what_cannot_be_is_refused(admin: Admin) -> None:
     await admin.do("dkim key create", domain=DOMAIN, kind="ed25519", selector="s")
     with pytest.raises(AlreadyExists):

@@ -15,6 +15,7 @@ from postroom.core.ids import Ids
 from postroom.core.secrets import Keyring
 from postroom.core.settings import SERVER, Place, Scope
 from postroom.domain import signing
+from postroom.domain.directory import people
 from postroom.domain.policy import Policy
 from postroom.domain.signing import ACTIVE, PUBLISHED, SigningKey
 from postroom.domain.transit import Protocol, Visit
@@ -63,9 +64,11 @@ def keys(mx: Mx, tmp_path: Path) -> Keyring:
     return mx.house.secrets
 
 
-async def signs(mx: Mx, kind: str, domain: str = DOMAIN, selector: str = "") -> SigningKey:
+async def signs(
+    mx: Mx, kind: str, domain: str = DOMAIN, selector: str = "", *, apart: bool = False
+) -> SigningKey:
     """A key of ours that signs."""
-    key = await signingkeys.make(mx.house, domain, kind, selector)
+    key = await signingkeys.make(mx.house, domain, kind, selector, apart=apart)
     for state in (PUBLISHED, ACTIVE):
         key = await mx.house.mail.write(signing.move, key, state, mx.clock.now())
     return key
@@ -282,6 +285,23 @@ async def test_what_was_re_encoded_on_its_way_is_signed_anew(
     assert not (await outgoing.again(mx.house, recoded)).startswith(b"DKIM-Signature")
 
 
+async def test_what_a_line_chose_signs_anew(doors: Doors, dns: Dns, keys: Keyring) -> None:
+    """Once its key is retired, the place is taken by whichever signs by then."""
+    mx = doors.mx
+    await signs(mx, "ed25519", selector="main")
+    news = await signs(mx, "ed25519", selector="news", apart=True)
+    await mx.set("dkim.rules", ("author=example.test sign news",))
+    async with doors.signed_in() as client:
+        assert (await client.deliver(f"ann@{DOMAIN}", [FAR], LETTER)).accepted
+    ((_, content),) = await doors.outgoing()
+    recoded = content.replace(b"Is it  ready?", b"=49s it ready?")
+    made = await outgoing.again(mx.house, recoded)
+    assert [each["s"] for each in signed_fields(made)] == ["news"]
+    await mx.house.mail.write(signing.move, news, "retired", mx.clock.now())
+    made = await outgoing.again(mx.house, recoded)
+    assert [each["s"] for each in signed_fields(made)] == ["main"]
+
+
 # --- the life of keys ----------------------------------------------------------------------------
 
 
@@ -351,6 +371,45 @@ async def test_an_old_key_has_a_successor_and_goes_in_its_time(
     await signingkeys.tend(mx.house)
     assert await states(mx) == {fresh: "active"}
     assert old.selector == "old"
+
+
+async def test_a_key_apart_takes_no_place_and_has_no_successor(
+    mx: Mx, dns: Dns, keys: Keyring
+) -> None:
+    await mx.set("dkim.rotate_days", 100)
+    await signs(mx, "rsa", selector="main")
+    await signs(mx, "rsa", selector="news", apart=True)
+    assert await states(mx) == {"main": "active", "news": "active"}
+    await signs(mx, "rsa", selector="later")
+    assert await states(mx) == {"main": "retired", "news": "active", "later": "active"}
+    await mx.set("dkim.make_keys", False)
+    mx.clock.advance(50 * 86_400)
+    await signs(mx, "rsa", selector="latest")
+    mx.clock.advance(60 * 86_400)  # the key apart is old enough, and the other is not
+    await signingkeys.tend(mx.house)
+    assert await states(mx) == {"news": "active", "latest": "active"}
+
+
+async def test_a_key_apart_is_none_of_the_keys_that_a_domain_gets(
+    mx: Mx, dns: Dns, keys: Keyring
+) -> None:
+    await signs(mx, "rsa", selector="news", apart=True)
+    await signingkeys.tend(mx.house)
+    made = await mx.house.mail.read(signing.of_domain, DOMAIN)
+    assert sorted(each.kind for each in made if not each.apart) == ["ed25519", "rsa"]
+
+
+async def test_the_nearest_domain_is_one_with_a_key_for_all_its_mail(
+    mx: Mx, dns: Dns, keys: Keyring
+) -> None:
+    names = [f"sub.{DOMAIN}", DOMAIN]
+    await mx.house.mail.write(people.create_domain, mx.house.ids.new(), names[0], mx.clock.now())
+    await signs(mx, "rsa", selector="main")
+    await signs(mx, "rsa", domain=names[0], selector="news", apart=True)
+    found = await mx.house.mail.read(signing.active, names)
+    assert [each.selector for each in found] == ["main"]
+    alone = await mx.house.mail.read(signing.active, names[:1])
+    assert [each.selector for each in alone] == ["news"]
 
 
 async def test_one_domain_that_fails_does_not_stop_the_others(
@@ -495,14 +554,17 @@ async def test_what_is_made_anew_is_hashed_anew(mx: Mx, dns: Dns) -> None:
         ("sender=example.test unsigned", "", "not signed, as line 1 of dkim.rules says"),
         ("list=news.example.test sign one", "one", "signed as example.test with one"),
         ("author=example.test sign gone", "one two", "no key that line 1 of dkim.rules names"),
+        ("header=list-id:NEWS sign news", "news", "signed as example.test with news"),
+        ("header=list-id sign one|news", "news one", "signed as example.test with one, news"),
+        ("header=x-campaign sign news", "one two", "signed as example.test with one, two"),
     ),
 )
 async def test_lines_say_which_keys_sign(
     doors: Doors, keys: Keyring, line: str, selectors: str, told: str
 ) -> None:
     mx = doors.mx
-    for selector, kind in (("one", "rsa"), ("two", "ed25519")):
-        await signs(mx, kind, selector=selector)
+    for selector, kind in (("one", "rsa"), ("two", "ed25519"), ("news", "rsa")):
+        await signs(mx, kind, selector=selector, apart=selector == "news")
     await mx.set("dkim.rules", (line,))
     letter = b"List-Id: News <news.example.test>\r\n" + LETTER
     async with doors.signed_in() as client:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postroom.core.errors import Malformed
+from postroom.formats import headers
 from postroom.formats.address import Address, parse_mailbox
 from postroom.mailflow.signing_rules import About, canonical, decides, list_id, parse
 
@@ -22,7 +23,8 @@ LINES = (
 def which(
     author: Address = ANN, sender: str | None = "ann@example.org", of: str = ""
 ) -> int | None:
-    about = About(author, parse_mailbox(sender) if sender is not None else None, of)
+    header = headers.scan(b"List-Id: <%b>\r\n\r\n" % of.encode() if of else b"\r\n")
+    about = About(author, parse_mailbox(sender) if sender is not None else None, header)
     found = decides(LINES, about)
     return found[0] if found is not None else None
 
@@ -44,6 +46,7 @@ def test_the_first_line_of_which_all_holds_decides() -> None:
         ("AUTHOR=Ann@Example.ORG  sign News", "author=ann@example.org sign news"),
         ("author=a.example|A.example unsigned", "author=a.example unsigned"),
         ("list=My-List.example.org SIGN a|b|a", "list=my-list.example.org sign a|b"),
+        ("HEADER=X-Kind:A;b|list-id SIGN a", "header=x-kind:a;b|list-id sign a"),
         ("author=b\u00fccher.example unsigned", "author=xn--bcher-kva.example unsigned"),
     ),
 )
@@ -62,6 +65,7 @@ def test_a_line_has_one_spelling(text: str, line: str) -> None:
             "author=a.example sign",
             "author= unsigned",
         ),
+        *("header= unsigned", "header=: unsigned", "header=x: unsigned", "header=a_b unsigned"),
         *("subject=x unsigned", "author unsigned", "author=a b sign c", "author=@ unsigned"),
         *("author=a.example sign -a", "author=a.example sign a;b", "list=a@b unsigned"),
         *("author=192.0.2.1 unsigned", "author=<> unsigned", "author=a.example sign " + "a" * 500),
@@ -71,6 +75,27 @@ def test_a_line_has_one_spelling(text: str, line: str) -> None:
 def test_what_makes_no_sense_is_refused(text: str) -> None:
     with pytest.raises(Malformed):
         canonical(text)
+
+
+@pytest.mark.parametrize(
+    ("asked", "holds"),
+    (
+        ("x-campaign", True),
+        ("x-campaign:spring", True),
+        ("x-campaign:sale", True),
+        ("x-campaign:winter", False),
+        ("x-campaign:winter|subject:hello", True),
+        ("x-camp", False),
+        ("received", False),
+    ),
+)
+def test_a_field_of_the_header_may_be_asked_for(asked: str, holds: bool) -> None:
+    header = headers.scan(
+        b"Subject: Hello\r\nX-Campaign: none\r\nX-Campaign: The\r\n Spring-Sale\r\n"
+        b"\r\nReceived: x\r\n"
+    )
+    found = decides((f"header={asked} unsigned",), About(ANN, None, header))
+    assert (found is not None) is holds
 
 
 @given(st.text(max_size=60))

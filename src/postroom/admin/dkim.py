@@ -36,6 +36,10 @@ class NewKey:
     domain: str = argument("The domain's name, such as example.org")
     kind: str = argument("`rsa` (2048 bits) or `ed25519`; without it one of each", default="")
     selector: str = argument("Its name in DNS; without it one made of the day", default="")
+    apart: bool = argument(
+        "It signs only what a line of dkim.rules names it for, beside the key that signs all else",
+        default=False,
+    )
 
     def of_domain(self) -> str:
         return named_domain(self.domain)
@@ -58,6 +62,7 @@ class KeyView:
     kind: str
     state: str
     since: str
+    apart: bool
     domain: str = field(metadata=DETAIL)
 
 
@@ -74,7 +79,7 @@ class KeyRecord:
 
 
 def _view(key: SigningKey) -> KeyView:
-    return KeyView(key.selector, key.kind, key.state, iso(key.since), key.domain)
+    return KeyView(key.selector, key.kind, key.state, iso(key.since), bool(key.apart), key.domain)
 
 
 @operation("dkim key list", Role.DOMAIN_ADMIN, changes=False)
@@ -95,15 +100,21 @@ async def key_records(house: AdminHouse, asked: KeysOf) -> tuple[KeyRecord, ...]
 @operation("dkim key create", Role.DOMAIN_ADMIN)
 async def create_key(house: AdminHouse, asked: NewKey) -> tuple[KeyRecord, ...]:
     """Make a signing key of a domain, or one of each kind. It signs once its record was seen in
-    DNS and it was activated, by the server itself if dkim.activate says so."""
+    DNS and it was activated, by the server itself if dkim.activate says so. A key apart signs
+    what a line of dkim.rules names it for, and is never made anew by itself."""
     if asked.kind and asked.kind not in KINDS:
         raise Misuse(f"A key is of one of the kinds {', '.join(KINDS)}")
+    if asked.apart and not asked.selector:
+        raise Misuse("A key apart is named by a line of dkim.rules: say its selector")
     if asked.selector and not asked.kind:
         raise Misuse("A selector names one key: say which kind")
     selector = _selector(asked.selector) if asked.selector else ""
     name = named_domain(asked.domain)
     kinds = (asked.kind,) if asked.kind else KINDS
-    made = [await signingkeys.make(house.flow, name, kind, selector) for kind in kinds]
+    made = [
+        await signingkeys.make(house.flow, name, kind, selector, apart=asked.apart)
+        for kind in kinds
+    ]
     return tuple([KeyRecord(k.selector, k.state, signingkeys.zone_text(k)) for k in made])
 
 
@@ -123,7 +134,7 @@ _LONGEST = 63
 @operation("dkim key activate", Role.DOMAIN_ADMIN)
 async def activate_key(house: AdminHouse, asked: OneKey) -> KeyView:
     """Let a key sign, if DNS has its record now. The key of its kind that signed before is
-    retired: its record has to stay in DNS for dkim.keep_days."""
+    retired, unless one of them stands apart: its record has to stay in DNS for dkim.keep_days."""
     mail = house.flow.mail
     key = await mail.read(signing.one, named_domain(asked.domain), asked.selector)
     if key.state == ACTIVE:

@@ -7,6 +7,7 @@ only composer of a header field in the house: what it returns is one field, or i
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import field as declared
 from typing import Final, NamedTuple
@@ -64,27 +65,28 @@ class Headers:
     source: bytes = declared(repr=False)
     _index: dict[bytes, list[Field]] | None = declared(default=None, init=False, repr=False)
 
-    def _named(self, name: bytes) -> list[Field]:
+    def named(self, lowered: bytes) -> Sequence[Field]:
+        """The fields of a name that is written in lower case, in order; not to be changed."""
         index = self._index
         if index is None:
             index = {}
             for each in self.fields:
                 index.setdefault(each.name.lower(), []).append(each)
             self._index = index
-        return index.get(name.lower(), [])
+        return index.get(lowered, ())
 
     def find(self, name: bytes) -> list[Field]:
         """The fields of that name, whatever its case, in order."""
-        return list(self._named(name))
+        return list(self.named(name.lower()))
 
     def first(self, name: bytes) -> bytes | None:
         """The first such field's unfolded value, blanks around it gone; None without one."""
-        found = self._named(name)
+        found = self.named(name.lower())
         return found[0].value(self.source) if found else None
 
     def all(self, name: bytes) -> list[bytes]:
         """The unfolded values of all such fields."""
-        return [each.value(self.source) for each in self._named(name)]
+        return [each.value(self.source) for each in self.named(name.lower())]
 
 
 # A name, obsolete blanks (RFC 5322 §4.5.8), a colon. Then lines up to one that is no fold:

@@ -91,7 +91,7 @@ def _key(tx: Tx, domains: Sequence[str]) -> SigningKey | None:
     """The RSA key of the first of these domains that has one."""
     for domain in domains:
         for key in signing.active(tx, [domain]):
-            if key.kind == sign.RSA:
+            if key.kind == sign.RSA and not key.apart:
                 return key
     return None
 

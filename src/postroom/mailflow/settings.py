@@ -322,9 +322,10 @@ class DkimSettings:
     rules: tuple[str, ...] = setting(
         (),
         "Which keys sign which mail: lines such as `author=news@example.org sign news` or "
-        "`list=lists.example.org unsigned`, of conditions `author`, `sender` (the reverse-path) "
-        "and `list` (List-Id), which all have to hold. The first line of which they do decides; "
-        "without one, every active key of the author's domain signs",
+        "`list=lists.example.org unsigned`, of conditions `author`, `sender` (the reverse-path), "
+        "`list` (List-Id) and `header` (`NAME` or `NAME:TEXT`), which all have to hold. The first "
+        "line of which they do decides; without one, every active key of the author's domain "
+        "signs that does not stand apart",
         scopes=(Scope.SERVER, Scope.DOMAIN),
         at_most=signing_rules.LINES_MAX,
         form=signing_rules.canonical,
@@ -345,7 +346,7 @@ class DkimSettings:
     )
     activate: bool = setting(
         True,
-        "Let a key sign as soon as it was seen in DNS; without, `dkim activate` does",
+        "Let a key sign as soon as it was seen in DNS; without, `dkim key activate` does",
         scopes=(Scope.SERVER, Scope.DOMAIN),
     )
     rotate_days: int = setting(

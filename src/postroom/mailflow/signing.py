@@ -55,7 +55,8 @@ async def fields(house: MailHouse, transit: Transit, spool: Spool, form: Form) -
         return b""
     domain = author.domain
     names = above(domain) if transit.visit.protocol is Protocol.COMPOSED else [domain]
-    keys = _chosen(transit, policy, found, author, await house.mail.read(signing.active, names))
+    active = await house.mail.read(signing.active, names)
+    keys = _chosen(transit, policy, found, author, active) if active else ()
     if not keys:
         return b""
     try:
@@ -89,15 +90,14 @@ def _chosen(
     keys: Sequence[SigningKey],
 ) -> Sequence[SigningKey]:
     """Those of the keys that are to sign this message, by the first line of dkim.rules that holds.
-    One that names no key that is active is told, and leaves it to all of them: mail that ought to
-    be signed is not to go out without."""
-    lines = policy.of(DkimSettings).rules
-    if not lines or not keys:
-        return keys
-    about = rules.About(author, transit.reverse_path, rules.list_id(found.first(b"list-id")))
-    decided = rules.decides(lines, about)
+    One that names no key that is active is told, and leaves it to those that sign all: mail that
+    ought to be signed is not to go out without."""
+    all_ = [each for each in keys if not each.apart]
+    decided = None
+    if lines := policy.of(DkimSettings).rules:
+        decided = rules.decides(lines, rules.About(author, transit.reverse_path, found))
     if decided is None:
-        return keys
+        return all_
     number, line = decided
     if not line.selectors:
         transit.amended += (f"not signed, as line {number} of dkim.rules says",)
@@ -105,7 +105,7 @@ def _chosen(
     chosen = [each for each in keys if each.selector in line.selectors]
     if not chosen:
         transit.amended += (f"no key that line {number} of dkim.rules names is active",)
-    return chosen or keys
+    return chosen or all_
 
 
 async def _signed(
@@ -186,14 +186,16 @@ def above(domain: str) -> list[str]:
 async def again(house: MailHouse, content: bytes) -> bytes:
     """A content that was re-encoded on its way out, with new signatures for those on its top.
 
-    Whoever is not ours any more is left out: a signature that breaks is worth less than none.
+    The keys are the same: a rule may have chosen them. Of those that sign no more the place is
+    taken by whichever do now. Whoever is not ours any more is left out: a signature that breaks is
+    worth less than none.
     """
     if content[: len(_FIELD)].lower() != _FIELD:
         return content
-    bare, domains = trust.unsigned_by_us(content)
+    bare, signed = trust.unsigned_by_us(content)
     found = headers.scan(bare)
     try:
-        keys, policy = await house.mail.read(_now, house, domains)
+        keys, policy = await house.mail.read(_now, house, signed)
         if not keys or not trust.can_sign(found):
             return bare
         body = await asyncio.to_thread(trust.hash_body, pieces(bare, found.end))
@@ -207,7 +209,14 @@ async def again(house: MailHouse, content: bytes) -> bytes:
 _FIELD: Final = b"dkim-signature:"
 
 
-def _now(tx: Tx, house: MailHouse, domains: Iterable[str]) -> tuple[list[SigningKey], Policy]:
-    listed = list(domains)
-    chain = house.chain("", listed[0] if listed else "")
-    return signing.active(tx, listed), house.policies.current(tx, chain)
+def _now(
+    tx: Tx, house: MailHouse, signed: Iterable[tuple[str, str]]
+) -> tuple[list[SigningKey], Policy]:
+    """The keys of these domains and selectors, and the policy of the first."""
+    named = set(signed)
+    domains = sorted({domain for domain, _ in named})
+    active = signing.active(tx, domains)
+    keys = [each for each in active if (each.domain, each.selector) in named]
+    chain = house.chain("", domains[0] if domains else "")
+    keys = keys or [each for each in active if not each.apart]
+    return keys, house.policies.current(tx, chain)

@@ -2,10 +2,11 @@
 
     author=news@example.org sign news
     list=announce.lists.example.org sign lists|lists-ed
+    author=example.org header=x-campaign:spring|x-campaign:summer sign marketing
     sender=robots.example.org author=robot@example.org unsigned
 
 All conditions of a line have to hold, and the first line of which they do decides. Without one,
-every key of the author's domain signs that is active.
+every key of the author's domain signs that is active and does not stand apart.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Final, TypeAlias
 
 from postroom.core.errors import Malformed
 from postroom.formats.address import Address, parse_mailbox
+from postroom.formats.headers import Headers
 from postroom.mailflow.names import parse_domain_name
 
 Reader: TypeAlias = Callable[[str], str]
@@ -28,20 +30,23 @@ LINE_MAX: Final = 500
 VALUES_MAX: Final = 50
 NOBODY: Final = "<>"
 """The null reverse-path among senders. RFC 5321 §4.5.5."""
-_NAMES: Final = ("author", "sender", "list")
+_NAMES: Final = ("author", "sender", "list", "header")
+_WRITE: Final = "write author=, sender=, list= or header="
 _UNSIGNED: Final = "unsigned"
 _SIGN: Final = "sign"
 _SHOWN: Final = 40
 _IS_SELECTOR: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,61}[a-z0-9])?").fullmatch
 _IS_LIST: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,253}[a-z0-9])?").fullmatch
+_IS_HEADER: Final = re.compile(r"[a-z0-9-]{1,64}(?::[!-{}~]{1,100})?").fullmatch
 _LIST_ID: Final = re.compile(rb"<([^<>]{1,255})>[ \t]*\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One of the values is that of the message: an address, a domain or one above it."""
+    """One of the values is that of the message: an address, a domain or one above it; a field of
+    its header, or a text within such a field."""
 
-    name: str  # author, sender, list
+    name: str  # author, sender, list, header
     values: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -66,7 +71,7 @@ class About:
 
     author: Address
     sender: Address | None
-    list_id: str = ""  # in lower case; empty: it comes from no list
+    header: Headers
 
 
 def list_id(value: bytes | None) -> str:
@@ -86,7 +91,10 @@ def decides(lines: Sequence[str], about: About) -> tuple[int, Line] | None:
 
 def _holds(asked: Condition, about: About) -> bool:
     if asked.name == "list":
-        return any(_within(about.list_id, each) for each in asked.values)
+        named = list_id(about.header.first(b"list-id"))
+        return any(_within(named, each) for each in asked.values)
+    if asked.name == "header":
+        return any(_has(about.header, each) for each in asked.values)
     who = about.author if asked.name == "author" else about.sender
     if who is None:
         return NOBODY in asked.values
@@ -95,6 +103,13 @@ def _holds(asked: Condition, about: About) -> bool:
         address == each if "@" in each else _within(who.domain.lower(), each)
         for each in asked.values
     )
+
+
+def _has(header: Headers, asked: str) -> bool:
+    """A field of that name, with that text in it if one is asked for; in whatever case."""
+    name, _, text = asked.partition(":")
+    wanted = text.encode("ascii")
+    return any(wanted in value.lower() for value in header.all(name.encode("ascii")))
 
 
 def _within(name: str, other: str) -> bool:
@@ -128,7 +143,7 @@ def _read(text: str) -> Line:
     else:
         raise Malformed("A line ends in `sign SELECTOR` or in `unsigned`")
     if not conditions:
-        raise Malformed("It says of no mail: write author=, sender= or list=")
+        raise Malformed(f"It says of no mail: {_WRITE}")
     return Line(tuple(map(_condition, conditions)), selectors)
 
 
@@ -136,8 +151,8 @@ def _condition(word: str) -> Condition:
     name, equals, value = word.partition("=")
     name = name.lower()
     if not equals or name not in _NAMES:
-        raise Malformed(f"`{word[:_SHOWN]}` is no condition: write author=, sender= or list=")
-    return Condition(name, _values(value, {"list": _list, "sender": _sender}.get(name, _party)))
+        raise Malformed(f"`{word[:_SHOWN]}` is no condition: {_WRITE}")
+    return Condition(name, _values(value, _READERS.get(name, _party)))
 
 
 def _values(text: str, read: Reader) -> tuple[str, ...]:
@@ -159,6 +174,12 @@ def _list(text: str) -> str:
     return text.lower()
 
 
+def _header(text: str) -> str:
+    if not _IS_HEADER(text.lower()):
+        raise Malformed(f"`{text[:_SHOWN]}` is no field: write NAME or NAME:TEXT")
+    return text.lower()
+
+
 def _sender(text: str) -> str:
     return NOBODY if text == NOBODY else _party(text)
 
@@ -167,3 +188,6 @@ def _party(text: str) -> str:
     if "@" in text:
         return str(parse_mailbox(text)).lower()
     return parse_domain_name(text)
+
+
+_READERS: Final = {"list": _list, "sender": _sender, "header": _header}

@@ -36,7 +36,9 @@ _log: Final = structlog.get_logger("postroom.mailflow")
 # --- one key ------------------------------------------------------------------------------------
 
 
-async def make(house: MailHouse, domain: str, kind: str, selector: str = "") -> SigningKey:
+async def make(
+    house: MailHouse, domain: str, kind: str, selector: str = "", *, apart: bool = False
+) -> SigningKey:
     """A new key of a domain. Raises NotFound, AlreadyExists, Misuse, SecretUnreadable."""
     octets = await asyncio.to_thread(trust.make_key, kind)
     id_, now = house.ids.new(), house.clock.now()
@@ -46,7 +48,7 @@ async def make(house: MailHouse, domain: str, kind: str, selector: str = "") -> 
     def unit(tx: Tx) -> SigningKey:
         taken = {each.selector for each in signing.of_domain(tx, domain)}
         name = selector or _free(now, kind, taken)
-        fresh = SigningKey(id_, domain, name, kind, MADE, now, record, private, now)
+        fresh = SigningKey(id_, domain, name, kind, MADE, now, record, private, now, int(apart))
         signing.insert(tx, fresh, now)
         return fresh
 
@@ -124,7 +126,8 @@ def _wanted(keys: list[SigningKey], settings: DkimSettings, now: Instant) -> lis
     """The kinds of which a key is to be made: those that have none, or one grown old."""
     wanted = []
     for kind in KINDS:
-        states = {each.state: each for each in keys if each.kind == kind}
+        # Those apart are made for something, by somebody, who knows when they have had their time.
+        states = {each.state: each for each in keys if each.kind == kind and not each.apart}
         old = states.get(ACTIVE)
         if MADE in states or PUBLISHED in states:
             continue

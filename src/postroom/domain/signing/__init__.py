@@ -1,10 +1,11 @@
 """The keys with which mail of our domains is signed: made, published, active, retired, gone.
 
 A key signs in one state only, and comes there only by way of `published`: who calls has seen its
-record in DNS. Of one kind at most one key of a domain signs. A retired one stays, so that its
-record is not taken away while mail that it signed is under way. Private keys are sealed
-(`core.secrets`); nothing here can open them. Called by mailflow and admin. Imports store, core
-and the directory.
+record in DNS. Of one kind at most one key of a domain signs all its mail. Beside it there may be
+some that stand apart: each signs what a rule names it for, and neither takes another's place nor
+loses its own. A retired one stays, so that its record is not taken away while mail that it signed
+is under way. Private keys are sealed (`core.secrets`); nothing here can open them. Called by
+mailflow and admin. Imports store, core and the directory.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class SigningKey:
     record: str  # what DNS is to say of it
     private: str = field(repr=False)  # sealed
     created_at: Instant = Instant(0)
+    apart: int = 0  # 1: a rule has to name it
 
 
 def secret_of(key: int) -> str:
@@ -70,9 +72,11 @@ def of_domain(tx: Tx, name: str) -> list[SigningKey]:
 
 
 def active(tx: Tx, names: Iterable[str]) -> list[SigningKey]:
-    """Those that sign for the nearest of these domains: the one with the longest name."""
+    """Those that sign for the nearest of these domains: the one with the longest name. Keys apart
+    are among them."""
     found = [_key(row) for row in tx.all(tables.ACTIVE, names=list(names))]
-    nearest = max((len(each.domain) for each in found), default=0)
+    nearest = max((len(each.domain) for each in found if not each.apart), default=0)
+    nearest = nearest or max((len(each.domain) for each in found), default=0)
     return [each for each in found if len(each.domain) == nearest]
 
 
@@ -104,11 +108,13 @@ def insert(tx: Tx, key: SigningKey, now: Instant) -> None:
         record=key.record,
         private=key.private,
         now=now,
+        apart=key.apart,
     )
 
 
 def move(tx: Tx, key: SigningKey, state: str, now: Instant) -> SigningKey:
-    """Bring a key into its next state. Whichever of its kind signed before is retired.
+    """Bring a key into its next state. Whichever of its kind signed before is retired, but for
+    keys apart.
 
     Raises NotFound if it is gone, Busy if somebody else moved it meanwhile, Misuse for a way
     that there is not: nothing signs that was not published.
@@ -122,9 +128,9 @@ def move(tx: Tx, key: SigningKey, state: str, now: Instant) -> SigningKey:
         raise Busy(f"The key {key.selector} of {key.domain} is {is_.state} by now")
     if (key.state, state) not in _WAYS:
         raise Misuse(f"The key {key.selector} is {key.state}: it cannot become {state}")
-    if state == ACTIVE:
+    if state == ACTIVE and not key.apart:
         for other in there.values():
-            if other.kind == key.kind and other.state == ACTIVE:
+            if other.kind == key.kind and other.state == ACTIVE and not other.apart:
                 tx.run(tables.MOVE, id=other.id, state=RETIRED, now=now)
     tx.run(tables.MOVE, id=key.id, state=state, now=now)
     return one(tx, key.domain, key.selector)

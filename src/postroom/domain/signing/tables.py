@@ -19,12 +19,14 @@ SIGNING_KEY = wide(
     column("record", TEXT),  # what DNS is to say of it
     column("private", TEXT),  # sealed: PKCS #8 in base64
     column("created_at", INT),
+    column("apart", INT),  # 1: it signs what a rule names it for, and nothing else
     UniqueConstraint("domain", "selector"),
 )
 
 # --- statements -------------------------------------------------------------------------------
 
-_KEY = "k.id, d.name, k.selector, k.kind, k.state, k.since, k.record, k.private, k.created_at"
+_KEY = """k.id, d.name, k.selector, k.kind, k.state, k.since, k.record, k.private, k.created_at,
+    k.apart"""
 _JOINED = "signing_key k JOIN domain d ON d.id = k.domain"
 KEYS = sql(f"SELECT {_KEY} FROM {_JOINED} WHERE d.gone = 0 ORDER BY d.name, k.created_at, k.id")
 OF_DOMAIN = sql(f"""
@@ -36,8 +38,8 @@ ACTIVE = sql(f"""
 """)
 INSERT = sql("""
     INSERT INTO signing_key
-        (id, domain, selector, kind, state, since, record, private, created_at)
-    VALUES (:id, :domain, :selector, :kind, 'made', :now, :record, :private, :now)
+        (id, domain, selector, kind, state, since, record, private, created_at, apart)
+    VALUES (:id, :domain, :selector, :kind, 'made', :now, :record, :private, :now, :apart)
 """)
 MOVE = sql("UPDATE signing_key SET state = :state, since = :now WHERE id = :id")
 DELETE = sql("DELETE FROM signing_key WHERE id = :id")

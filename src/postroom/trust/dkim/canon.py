@@ -10,6 +10,8 @@ import hashlib
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from postroom.formats.headers import Field
+
 SIMPLE: Final = "simple"
 RELAXED: Final = "relaxed"
 
@@ -33,7 +35,15 @@ def field(name: bytes, raw: bytes, value: bytes, how: str) -> bytes:
     """
     if how == SIMPLE:
         return raw
-    return name.lower() + b":" + collapsed(value.replace(b"\r\n", b"")).strip(b" ") + b"\r\n"
+    text = collapsed(value.replace(b"\r\n", b"")).strip(b" ")
+    return b"%b:%b\r\n" % (name.lower(), text)
+
+
+def field_of(source: bytes, each: Field, how: str) -> bytes:
+    """The same of a field of a header that was scanned."""
+    if how == SIMPLE:
+        return each.raw(source)
+    return field(each.name, b"", each.raw_value(source), how)
 
 
 class Part(NamedTuple):

@@ -22,6 +22,8 @@ RSA_MOST: Final = 4096
 _EXPONENT_MOST: Final = 1 << 32
 _ED25519: Final = 32  # octets
 _RECORD_MAX: Final = 8_192
+_PADDING: Final = PKCS1v15()
+_HASHED: Final = Prehashed(SHA256())
 
 Public = RSAPublicKey | Ed25519PublicKey
 
@@ -46,7 +48,7 @@ class Key:
         """Whether this is a signature over that SHA-256 hash. RFC 6376 §3.3.1, RFC 8463 §3."""
         try:
             if isinstance(self.public, RSAPublicKey):
-                self.public.verify(signature, digest, PKCS1v15(), Prehashed(SHA256()))
+                self.public.verify(signature, digest, _PADDING, _HASHED)
             else:
                 self.public.verify(signature, digest)
         except InvalidSignature:

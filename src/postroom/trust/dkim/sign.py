@@ -197,16 +197,17 @@ def _signed(found: Headers, more: Sequence[str]) -> tuple[list[str], bytes]:
     return listed, b"".join(pieces)
 
 
-def unsigned_by_us(content: bytes) -> tuple[bytes, tuple[str, ...]]:
-    """The content without the signatures on its top, and the domains in whose name these were.
+def unsigned_by_us(content: bytes) -> tuple[bytes, tuple[tuple[str, str], ...]]:
+    """The content without the signatures on its top, and the domain and the selector of each.
 
     What we sign begins with our signatures; those of others lie below a Received field.
     """
     found = headers.scan(content)
-    at, domains = 0, []
+    at, signed = 0, []
     for each in found.fields:
         if each.name.lower() != b"dkim-signature":
             break
-        domains.append(tags.read(each.raw_value(content)).get("d", ""))
+        told = tags.read(each.raw_value(content))
+        signed.append((told.get("d", ""), told.get("s", "")))
         at = each.end
-    return content[at:], tuple(dict.fromkeys(domains))
+    return content[at:], tuple(signed)

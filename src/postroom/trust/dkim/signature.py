@@ -28,6 +28,7 @@ SHOWN: Final = 8  # characters of b=: RFC 6008 §4
 _LOOKED: Final = 1_000  # characters of it in which they are, or are not
 _NAME_MAX: Final = 253  # characters of a name of DNS
 
+_FORMS: Final = (RELAXED, SIMPLE)
 _NUMBER: Final = re.compile(r"[0-9]{1,12}").fullmatch
 _LENGTH: Final = re.compile(r"[0-9]{1,76}").fullmatch
 _FIELD: Final = re.compile(r"[!-9;-~]{1,100}").fullmatch
@@ -86,14 +87,21 @@ def names(found: dict[str, str]) -> Names:
     return Names(
         domain,
         selector_of(found.get("s", "")),
-        _printable(found.get("i", f"@{domain}" if domain else ""))[:320],
+        _printable(found.get("i", f"@{domain}" if domain else "")[:1000])[:320],
         algorithm if _WORD(algorithm) else "",
-        _printable(_BLANK.sub("", found.get("b", "")[:_LOOKED]))[:SHOWN],
+        _shown(found.get("b", "")),
     )
 
 
+def _shown(octets: str) -> str:
+    """The first characters of b=, which tell one signature from another. RFC 6008 §4."""
+    first = octets[:SHOWN]
+    if not first.isalnum():
+        first = _BLANK.sub("", octets[:_LOOKED])
+    return _printable(first[:SHOWN])
+
+
 def _printable(text: str) -> str:
-    text = text[:1000]
     if text.isprintable():
         return text
     return "".join([c if c.isprintable() else "?" for c in text])
@@ -101,11 +109,18 @@ def _printable(text: str) -> str:
 
 def host(text: str) -> str:
     """A name of DNS as A-labels; empty if it is none. RFC 8616 §4."""
+    return _short_host(text) if len(text) <= _NAME_MAX else _host(text)
+
+
+def _host(text: str) -> str:
     try:
         name = canonical_domain(text)
     except BadAddress:
         return ""
     return "" if name.startswith("[") else name
+
+
+_short_host = lru_cache(maxsize=1024)(_host)
 
 
 def selector_of(text: str) -> str:
@@ -116,9 +131,9 @@ def selector_of(text: str) -> str:
 
 def judge(found: dict[str, str], of: Names, now: int) -> Signature:
     """The signature that these tags are; `now` in seconds since 1970. Raises Unusable."""
-    missing = [name for name in _REQUIRED if not found.get(name)]
-    if missing:
-        raise _permanent(f"The tag {missing[0]}= is missing")
+    for name in _REQUIRED:
+        if not found.get(name):
+            raise _permanent(f"The tag {name}= is missing")
     if found["v"] != "1":
         raise _permanent("The signature is of another version")
     kind = ALGORITHMS.get(of.algorithm)
@@ -128,7 +143,7 @@ def judge(found: dict[str, str], of: Names, now: int) -> Signature:
         raise _permanent("d= or s= is no name of DNS")
     if len(key_name(of.domain, of.selector)) > _NAME_MAX:
         raise _permanent("The name of the key is too long for DNS")
-    if "dns/txt" not in tags.listed(found.get("q", "dns/txt")):
+    if "q" in found and "dns/txt" not in tags.listed(found["q"]):
         raise _permanent("The key is not in DNS")
     header, part = forms(found)
     fields = signed_fields(found["h"])
@@ -149,7 +164,7 @@ def forms(found: dict[str, str]) -> tuple[str, Part]:
     """How the header was made canonical, and what of the body counts. Raises Unusable."""
     header, _, body = found.get("c", "simple/simple").lower().partition("/")
     body = body or SIMPLE
-    if not {header, body} <= {SIMPLE, RELAXED}:
+    if header not in _FORMS or body not in _FORMS:
         raise _permanent("c= names an unknown canonical form")
     limit = found.get("l")
     if limit is not None and not _LENGTH(limit):

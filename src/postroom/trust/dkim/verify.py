@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -259,60 +259,53 @@ async def look_up(
 class Fields:
     """The fields of a header, from the bottom, each made canonical once. RFC 6376 §5.4.2."""
 
-    __slots__ = ("_found", "_made", "_named")
+    __slots__ = ("_found", "_made")
 
     def __init__(self, found: Headers) -> None:
         self._found = found
-        self._named: dict[bytes, list[Field]] = {}
-        for each in found.fields:
-            self._named.setdefault(each.name.lower(), []).append(each)
-        self._made: dict[tuple[int, str], bytes] = {}
+        self._made: dict[str, dict[int, bytes]] = {}  # by how, and by where a field begins
 
     def unsigned_twice(self, signed: Sequence[bytes]) -> str:
         """A field that a message has once, is signed, and yet is there unsigned; or empty."""
         for name in ONCE.intersection(signed):
-            there = len(self._named.get(name, ()))
+            there = len(self._found.named(name))
             if there > 1 and signed.count(name) < there:
                 return name.decode("ascii").title()
         return ""
 
     def digest(self, own: Field, signed: Sequence[bytes], how: str) -> bytes:
         """The hash of the header as the signature in the field `own` is over it. RFC 6376 §3.7."""
-        made = self.hashed(signed, how)
-        made.update(without(self._found, own, how))
-        return made.digest()
-
-    def hashed(self, signed: Sequence[bytes], how: str) -> hashlib._Hash:
-        """The same without that field."""
-        made = hashlib.sha256()
-        for each in self._signed(signed):
-            made.update(self.canonical(each, how))
-        return made
+        return hashlib.sha256(self.signed(own, signed, how)).digest()
 
     def signed(self, own: Field, signed: Sequence[bytes], how: str) -> bytes:
-        """What the same hash is over."""
-        pieces = [self.canonical(each, how) for each in self._signed(signed)]
-        return b"".join([*pieces, without(self._found, own, how)])
+        """What that hash is over."""
+        return b"".join([*self._chosen(signed, how), without(self._found, own, how)])
 
-    def _signed(self, signed: Sequence[bytes]) -> Iterator[Field]:
+    def hashed(self, signed: Sequence[bytes], how: str) -> hashlib._Hash:
+        """The hash without the field of the signature, which is still to come."""
+        return hashlib.sha256(b"".join(self._chosen(signed, how)))
+
+    def _chosen(self, signed: Sequence[bytes], how: str) -> list[bytes]:
+        """The fields that are signed, in their canonical form, each with its line end."""
+        made = self._made.setdefault(how, {})
+        source, named = self._found.source, self._found.named
         taken: dict[bytes, int] = {}
+        pieces: list[bytes] = []
         for name in signed:
-            there = self._named.get(name)
-            if there is None:
-                continue
+            there = named(name)
             n = taken[name] = taken.get(name, 0) + 1
-            if n <= len(there):
-                yield there[-n]
+            if n > len(there):
+                continue
+            each = there[-n]
+            piece = made.get(each.start)
+            if piece is None:
+                piece = made[each.start] = canon.field_of(source, each, how)
+            pieces.append(piece)
+        return pieces
 
     def canonical(self, each: Field, how: str) -> bytes:
         """One field in its canonical form, with its line end."""
-        key_ = (each.start, how)
-        known = self._made.get(key_)
-        if known is None:
-            source = self._found.source
-            known = canon.field(each.name, each.raw(source), each.raw_value(source), how)
-            self._made[key_] = known
-        return known
+        return canon.field_of(self._found.source, each, how)
 
 
 def without(found: Headers, each: Field, how: str) -> bytes:
