@@ -103,6 +103,28 @@ def test_a_special_use_is_had_once(town: Town) -> None:
     assert town.store.read(folders.by_role, account, "flagged") is None
 
 
+def test_a_mailbox_is_found_by_its_names_without_the_others(town: Town) -> None:
+    for path in ("Work/2026/May", "Work/Inbox", "INBOX/Sub", "Gr\u00f6\u00dfe/Work", "a", "A"):
+        town.folder(path)
+    tree = town.store.read(folders.tree, town.ann.id)
+    for path, there in tree.by_path.items():
+        assert town.store.read(folders.at, town.ann.id, path) == there
+    assert town.store.read(folders.at, town.ann.id, "inbox/Sub") == tree.find("INBOX/Sub")
+    found = town.store.read(folders.at, town.ann.id, "Gro\u0308\u00dfe/Work")
+    assert found == tree.find("Gr\u00f6\u00dfe/Work")
+    for path in (
+        *("", "/", "Work/", "/Work", "work", "Work/2027", "2026", "May", "Work/2026/May/x"),
+        *("a\x00", "a\ud800", "/".join("x" * 100), "y" * 300),
+    ):
+        with pytest.raises(NotFound):
+            tree.find(path)
+        with pytest.raises(NotFound):
+            town.store.read(folders.at, town.ann.id, path)
+    town.store.write(folders.delete, town.ann.id, "a", NOW, 1)
+    with pytest.raises(NotFound):
+        town.store.read(folders.at, town.ann.id, "a")
+
+
 # --- rename -------------------------------------------------------------------------------
 
 

@@ -108,8 +108,8 @@ async def test_who_idles_is_told_and_holds_no_compressor(room: Room) -> None:
 
 
 def _warm(connection: server.ImapConnection) -> bool:
-    assert connection._compression is not None
-    return connection._compression.is_warm
+    assert connection._out.compression is not None
+    return connection._out.compression.is_warm
 
 
 async def test_who_is_silent_for_a_while_holds_none_either(

@@ -9,6 +9,8 @@ import pytest
 from postroom.protocols.imap import progress
 from postroom.protocols.imap.commands import copy, search, store
 from postroom.protocols.imap.progress import EVERY, Progress
+from postroom.protocols.imap.saying import Saying
+from postroom.protocols.imap.session import Session
 from postroom.testing.clock import ManualClock
 from postroom.testing.imap import ImapClient, Reply
 from tests.protocols.imap.serving import Room
@@ -94,3 +96,20 @@ async def test_short_commands_do_not(room: Room) -> None:
     client = await room.client()
     for line in ("STORE 1:* +FLAGS (\\Seen)", "COPY 1:* Sent", "SEARCH SUBJECT x", "EXPUNGE"):
         assert told(await client.command(line)) == []
+
+
+async def test_what_is_told_does_not_wait_for_the_end_of_its_command(
+    room: Room, at_once: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told_so_far, waiting = Session.come_so_far, []
+
+    def come_so_far(session: Session, done: int, goal: int) -> None:
+        told_so_far(session, done, goal)
+        assert isinstance(session.output, Saying)
+        waiting.append(len(session.output._gathered))
+
+    monkeypatch.setattr(Session, "come_so_far", come_so_far)
+    await room.fill(40)
+    client = await room.client()
+    await of_its_own(client, "COPY 1:* Sent")
+    assert waiting == [0, 0, 0, 0]

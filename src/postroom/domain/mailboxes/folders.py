@@ -154,6 +154,27 @@ def tree(tx: Tx, account: int) -> Tree:
     return Tree(mailbox_of(row) for row in tx.all(tables.TREE, account=account))
 
 
+def at(tx: Tx, account: int, path: str) -> Mailbox:
+    """The account's mailbox at a path: a row for each of its names, however many others there are.
+    Raises NotFound."""
+    parent, found = 0, None
+    path = canonical(path)
+    if "\0" in path or not _is_text(path):
+        raise NotFound("No such mailbox")  # an engine would not even look for it
+    for name in path.split(SEPARATOR, DEPTH):
+        row = tx.one(tables.MAILBOX_NAMED, account=account, parent=parent, name=name)
+        if row is None:
+            raise NotFound("No such mailbox")
+        found = mailbox_of(row)
+        parent = found.id
+    assert found is not None  # a path has a name at least
+    return found
+
+
+def _is_text(path: str) -> bool:
+    return path.isascii() or not any("\ud800" <= c <= "\udfff" for c in path)
+
+
 def get(tx: Tx, box: int) -> Mailbox:
     """One mailbox by id; raises NotFound if it is gone or going."""
     row = tx.one(tables.MAILBOX_ROW, id=box)

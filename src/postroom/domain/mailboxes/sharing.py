@@ -91,12 +91,12 @@ def reach(tx: Tx, viewer: int, path: str) -> Reached:
     """The mailbox at a path with the viewer's rights, of which there is at least one; raises
     NotFound."""
     if not is_beyond(path):
-        return Reached(folders.tree(tx, viewer).find(path), rights.ALL)
-    own = folders.tree(tx, viewer).by_path.get(folders.canonical(path))
-    if own is not None:
-        return Reached(own, rights.ALL)
-    owner, rest = _owner(tx, viewer, path)
-    box = folders.tree(tx, owner.id).find(rest)
+        return Reached(folders.at(tx, viewer, path), rights.ALL)
+    try:
+        return Reached(folders.at(tx, viewer, path), rights.ALL)
+    except NotFound:
+        owner, rest = _owner(tx, viewer, path)
+    box = folders.at(tx, owner.id, rest)
     held = rights.of(tx, viewer, box)
     if not held:
         raise NotFound("No such mailbox")

@@ -219,6 +219,10 @@ TYPE_STATES = sql("SELECT type, modseq FROM type_state WHERE account = :account"
 _MAILBOX = """id, account, parent, name, role, subscribed, uidvalidity, uidnext, modseq, total,
     unseen, deleted, size, created_modseq, changed_modseq"""
 TREE = sql(f"SELECT {_MAILBOX} FROM mailbox WHERE account = :account AND doomed = 0")
+MAILBOX_NAMED = sql(f"""
+    SELECT {_MAILBOX} FROM mailbox
+    WHERE account = :account AND parent = :parent AND name = :name AND doomed = 0
+""")
 MAILBOX_ROW = sql(f"SELECT {_MAILBOX} FROM mailbox WHERE id = :id AND doomed = 0")
 MAILBOXES_BY_ID = sql(f"SELECT {_MAILBOX} FROM mailbox WHERE id IN {{ids}} AND doomed = 0")
 MAILBOX_MODSEQ = sql("SELECT modseq FROM mailbox WHERE id = :id AND doomed = 0")

@@ -90,7 +90,9 @@ class Selected:
             return ()
         if held is None:
             held = self.rights
-        kept = tuple(name for name in self.registry.names if may_change(held, name))
+        kept = self.registry.names
+        if held & _ALL_FLAGS != _ALL_FLAGS:
+            kept = tuple([name for name in kept if may_change(held, name)])
         makes = held & Right.WRITE and not self.registry.full
         return (*kept, "\\*") if makes else kept
 
@@ -144,6 +146,7 @@ class Selected:
 
 
 _OWN_RIGHT: Final = {"\\seen": Right.SEEN, "\\deleted": Right.DELETE_MESSAGES}
+_ALL_FLAGS: Final = Right.SEEN | Right.WRITE | Right.DELETE_MESSAGES
 _OWN_BITS: Final = bits.SEEN | bits.DELETED
 
 

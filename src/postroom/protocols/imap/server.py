@@ -17,11 +17,12 @@ from postroom.net.sessions import Described
 from postroom.protocols.imap import replies
 from postroom.protocols.imap.commands import anytime, notify, signin
 from postroom.protocols.imap.commands.copy import NoTarget
-from postroom.protocols.imap.compression import Compression, DamagedStream
+from postroom.protocols.imap.compression import DamagedStream
 from postroom.protocols.imap.keeping_up import catch_up
 from postroom.protocols.imap.languages import I_DEFAULT
 from postroom.protocols.imap.listening import Listening
 from postroom.protocols.imap.pace import Pace
+from postroom.protocols.imap.saying import Saying
 from postroom.protocols.imap.session import Session, Shared, State
 from postroom.protocols.imap.verbs import SELECTED, VERBS, Verb
 from postroom.wire.imap import (
@@ -78,12 +79,12 @@ class ImapConnection:
     """
 
     __slots__ = (
-        "_compression",
         "_connection",
         "_ended",
         "_goodbye",
         "_idle_until",
         "_listening",
+        "_out",
         "_paused",
         "_receiver",
         "_session",
@@ -93,13 +94,13 @@ class ImapConnection:
 
     def __init__(self, shared: Shared, peer: Peer) -> None:
         self._shared = shared
-        self._session = Session(shared, peer, external(SESSION, shared.ids.new()), self)
+        self._out = Saying()
+        self._session = Session(shared, peer, external(SESSION, shared.ids.new()), self._out)
         self._session.signed_in = self._signed_in
         self._session.signed_out = self._signed_out
         self._session.speaks_utf8 = self._speaks_utf8
         self._receiver = Receiver(Budget(BUDGET_BEFORE), BEFORE_SIGN_IN)
         self._connection: Connection | None = None
-        self._compression: Compression | None = None
         self._task: asyncio.Task[None] | None = None
         self._listening = Listening(self._wake)
         self._paused = False
@@ -107,50 +108,17 @@ class ImapConnection:
         self._ended = False  # the peer sends no more
         self._idle_until = 0.0  # the loop's time at which the peer has been silent for too long
 
-    # --- for the session -------------------------------------------------------------------------
-
-    def write(self, data: bytes) -> None:
-        if self._connection is None:
-            return
-        if self._compression is not None:
-            self._say(self._compression.seal(data))
-        else:
-            self._connection.write(data)
-
-    def _flush(self) -> None:
-        """Nothing that was written waits to be compressed."""
-        if self._compression is not None:
-            self._say(self._compression.flush())
-
-    def _say(self, compressed: bytes) -> None:
-        if compressed and self._connection is not None:
-            self._connection.write(compressed)
-
-    def _let_go(self) -> None:
-        """Who waits for long holds no compressor."""
-        if self._compression is not None:
-            self._say(self._compression.rest())
-
-    async def drain(self) -> None:
-        if self._connection is None:
-            raise ConnectionLost
-        self._flush()
-        await self._connection.drain()
-
-    def abort(self) -> None:
-        if self._connection is not None:
-            self._connection.abort()
-
     # --- for the connection ----------------------------------------------------------------------
 
     def on_connected(self, connection: Connection) -> None:
-        self._connection = connection
+        self._connection = self._out.connection = connection
         connection.set_timeout(BEFORE_SIGN_IN_SECONDS)
         code = b"CAPABILITY " + anytime.offered(self._session)
-        self.write(status_line(None, "OK", code, "Postroom is ready"))
+        self._out.write(status_line(None, "OK", code, "Postroom is ready"))
+        self._out.flush()
 
     def on_bytes(self, data: bytes) -> None:
-        compression = self._compression
+        compression = self._out.compression
         if compression is None:
             self._receiver.feed(data)
             waits = self._receiver.buffered
@@ -178,7 +146,7 @@ class ImapConnection:
             self._listening.doubt()
             return
         if left > 0 and self._connection is not None:
-            self._let_go()
+            self._out.let_go()
             self._connection.set_timeout(left)
             return
         session.tell(None, "BYE", "You were silent for too long")
@@ -191,6 +159,7 @@ class ImapConnection:
 
     def on_lost(self, error: ConnectionLost | None) -> None:
         self._connection = None
+        self._out.lose()
         if self._session.appending is not None:
             self._session.appending.abort()
             self._session.appending = None
@@ -239,7 +208,7 @@ class ImapConnection:
             while self._connection is not None:
                 if (event := self._receiver.next()) is not None:
                     await self._event(event)
-                elif self._compression is not None and (more := self._compression.step()):
+                elif (packed := self._out.compression) is not None and (more := packed.step()):
                     self._receiver.feed(more)
                 elif self._listening.hinted and session.appending is None:
                     await self._look()
@@ -253,7 +222,7 @@ class ImapConnection:
                     return
                 if self._goodbye and session.appending is None:
                     return
-                await self.drain()
+                await self._out.drain()
                 if pace.over:  # a burst of small commands never waits by itself
                     await pace.rest()
         except ConnectionLost:
@@ -287,12 +256,13 @@ class ImapConnection:
         if self._goodbye and session.appending is None:
             self._say_bye()
             return
-        self._flush()
+        self._out.flush()
         if session.state is not State.NOT_SIGNED_IN:
             follows = session.idling is not None or bool(self._listening.owners)
             if follows:
-                self._let_go()
-            soon = follows or (self._compression is not None and self._compression.is_warm)
+                self._out.let_go()
+            packed = self._out.compression
+            soon = follows or (packed is not None and packed.is_warm)
             connection.set_timeout(COMPARE_SECONDS if soon else IDLE_SECONDS)
         if self._paused:
             self._paused = False
@@ -529,7 +499,7 @@ class ImapConnection:
             session.tell(tag, "BAD", "Nothing may follow COMPRESS before its answer")
             return
         session.tell(tag, "OK", "Compressed from here on")
-        self._compression = Compression()
+        self._out.compress()
         session.compressed = True
 
     async def _upgrade(self, tag: bytes) -> None:
@@ -537,6 +507,7 @@ class ImapConnection:
         session = self._session
         session.starttls = None
         assert self._connection is not None and self._shared.tls is not None
+        self._out.flush()
         try:
             facts = await self._connection.start_tls(
                 self._shared.tls(),
@@ -561,6 +532,6 @@ class ImapConnection:
 
     def _close(self) -> None:
         self._listening.stop()
-        self._flush()
+        self._out.flush()
         if self._connection is not None:
             self._connection.close()

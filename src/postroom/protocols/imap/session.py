@@ -77,9 +77,17 @@ class Appending(Protocol):
 class Output(Protocol):
     """Where a session writes to, with back-pressure."""
 
-    def write(self, data: bytes) -> None: ...
+    def write(self, data: bytes) -> None:
+        """Say it, at the latest with the next flush."""
+        ...
 
-    async def drain(self) -> None: ...
+    def flush(self) -> None:
+        """Nothing that was written waits."""
+        ...
+
+    async def drain(self) -> None:
+        """Flush, and wait for the peer."""
+        ...
 
     def abort(self) -> None:
         """End the connection at once: what was begun cannot be finished."""
@@ -176,6 +184,7 @@ class Session:
         """Of a command that may take long, where an untagged response may stand: RFC 9585."""
         if code := self.progress.due(done, goal):
             self.tell(None, "OK", f"{done} of {goal}, please wait", code)
+            self.output.flush()
 
     def name(self, path: str) -> bytes:
         """A mailbox name as this client reads it. RFC 3501 §5.1.3, RFC 9051 §5.1."""

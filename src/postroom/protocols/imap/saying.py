@@ -1,0 +1,83 @@
+"""What a session says: gathered until a peer may wait for it, and compressed if it asked so."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from postroom.core.errors import ConnectionLost
+from postroom.net.connection import Connection
+from postroom.protocols.imap.compression import Compression
+
+GATHERED: Final = 16 * 1024
+"""Octets that are sent at once: a TLS record holds no more. RFC 8446 §5.1."""
+
+
+class Saying:
+    """The sending side of one connection.
+
+    The lines of an answer go out together: each by itself would cost a TLS record and a call of
+    the kernel. Whoever lets a peer wait, or waits for it, flushes or drains before.
+    """
+
+    __slots__ = ("_gathered", "_size", "compression", "connection")
+
+    def __init__(self) -> None:
+        self.connection: Connection | None = None
+        self.compression: Compression | None = None
+        self._gathered: list[bytes] = []
+        self._size = 0
+
+    def write(self, data: bytes) -> None:
+        """Say `data`, at the latest with the next flush."""
+        if self.connection is None:
+            return
+        if self.compression is not None:
+            self._send(self.compression.seal(data))
+            return
+        self._gathered.append(data)
+        self._size += len(data)
+        if self._size >= GATHERED:
+            self._pour()
+
+    def flush(self) -> None:
+        """Nothing that was written waits to be sent."""
+        if self._gathered:
+            self._pour()
+        if self.compression is not None:
+            self._send(self.compression.flush())
+
+    async def drain(self) -> None:
+        """Flush, and wait until the peer takes more. Raises ConnectionLost."""
+        if self.connection is None:
+            raise ConnectionLost
+        self.flush()
+        await self.connection.drain()
+
+    def compress(self) -> None:
+        """All that follows goes out compressed. RFC 4978 §3."""
+        self.flush()
+        self.compression = Compression()
+
+    def let_go(self) -> None:
+        """Who waits for long holds no compressor."""
+        if self.compression is not None:
+            self._send(self.compression.rest())
+
+    def abort(self) -> None:
+        """End the connection at once: what was begun cannot be finished."""
+        if self.connection is not None:
+            self.connection.abort()
+
+    def lose(self) -> None:
+        """Nobody is there any more."""
+        self.connection = None
+        self._gathered.clear()
+        self._size = 0
+
+    def _pour(self) -> None:
+        gathered, self._gathered, self._size = self._gathered, [], 0
+        self._send(gathered[0] if len(gathered) == 1 else b"".join(gathered))
+
+    def _send(self, octets: bytes) -> None:
+        if octets and self.connection is not None:
+            self.connection.write(octets)
