@@ -218,8 +218,10 @@ class Session:
 
     async def quota(self, owner: int | None = None) -> Quota:
         """What the account may hold, or the owner of a mailbox that is written to."""
-        policy = await self.shared.house.mail.read(self.policy, owner)
-        held = policy.of(QuotaSettings)
+        return await self.shared.house.mail.read(self._quota, owner)
+
+    def _quota(self, tx: Tx, owner: int | None) -> Quota:
+        held = self.policy(tx, owner).of(QuotaSettings)
         return Quota(held.octets, held.messages)
 
     async def retention(self, owner: int | None = None) -> int:
@@ -369,6 +371,16 @@ class Session:
         found = await self.shared.house.mail.read(sharing.reach, self.account, path)
         rights.check(found.rights, needs)
         return found
+
+    async def reach_to_fill(self, path: str) -> tuple[Reached, Quota]:
+        """`reach` with the right to place messages there, and what its owner may hold."""
+
+        def unit(tx: Tx) -> tuple[Reached, Quota]:
+            reached = sharing.reach(tx, self.account, path)
+            rights.check(reached.rights, Right.INSERT)
+            return reached, self._quota(tx, reached.mailbox.account)
+
+        return await self.shared.house.mail.read(unit)
 
 
 class NoSuchMessage(Malformed):

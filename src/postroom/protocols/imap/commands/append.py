@@ -93,10 +93,9 @@ async def append(session: Session, command: Command) -> None:
     asked = parse_append(command.args)
     said = understood(session, asked.message)
     try:
-        reached = await session.reach(asked.mailbox, Right.INSERT)
+        reached, quota = await session.reach_to_fill(asked.mailbox)
     except NotFound:
         raise no_target(asked.mailbox) from None
-    quota = await session.quota(reached.mailbox.account)
     appending = Appending(session, command, reached, said, quota)
     session.appending = appending
     await appending.start(command.args)
@@ -242,7 +241,10 @@ class Appending:
             size += self._spool.size
         if size > SIGNED_IN.append:
             raise TooLarge
-        mail, quota = self._session.shared.house.mail, self._quota
+        quota = self._quota
+        if not quota.octets and not quota.messages:
+            return
+        mail = self._session.shared.house.mail
         octets, count = await mail.read(reading.usage, self._box.account)
         if self._old is not None and self._old.box.account == self._box.account:
             octets, count = octets - self._old.octets, count - 1  # its room is free by then

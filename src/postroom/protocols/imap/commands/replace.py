@@ -5,7 +5,6 @@ from __future__ import annotations
 from postroom.core.errors import NotAllowed, NotFound
 from postroom.domain.mailboxes import reading
 from postroom.domain.mailboxes.messages import Pick
-from postroom.domain.mailboxes.rights import Right
 from postroom.protocols.imap.commands.append import Appending, Gone, Replaced, understood
 from postroom.protocols.imap.commands.copy import no_target
 from postroom.protocols.imap.session import NoSuchMessage, Session
@@ -27,7 +26,7 @@ async def replace(session: Session, command: Command) -> None:
     number, _ = ranges[0]
     one = selected.view.uid(number)
     try:
-        reached = await session.reach(asked.append.mailbox, Right.INSERT)
+        reached, quota = await session.reach_to_fill(asked.append.mailbox)
     except NotFound:
         raise no_target(asked.append.mailbox) from None
     box, mail = selected.mailbox, session.shared.house.mail
@@ -36,7 +35,6 @@ async def replace(session: Session, command: Command) -> None:
         raise Gone
     retention = await session.retention(box.account)
     old = Replaced(box, one, there[0].size, retention, session.actor)
-    quota = await session.quota(reached.mailbox.account)
     appending = Appending(session, command, reached, said, quota, old)
     session.appending = appending
     await appending.start(command.args)
