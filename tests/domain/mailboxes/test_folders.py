@@ -205,6 +205,56 @@ def test_one_with_others_below_stays(town: Town) -> None:
     town.store.write(folders.delete, town.ann.id, "a", NOW, 1)
 
 
+def names(town: Town) -> list[str]:
+    return town.store.read(folders.subscribed_names, town.ann.id)
+
+
+def subscribe(town: Town, path: str, *, wanted: bool = True) -> None:
+    town.store.write(folders.subscribe, town.ann.id, path, NOW, 1, wanted=wanted)
+
+
+def test_a_subscription_stays_with_the_name_of_what_is_deleted(town: Town) -> None:
+    """RFC 3501 §6.3.6."""
+    town.folder("a/b")
+    subscribe(town, "a/b")
+    town.store.write(folders.delete, town.ann.id, "a/b", NOW, 1)
+    town.store.write(folders.delete, town.ann.id, "a", NOW, 1)
+    assert names(town) == ["a/b"], "nobody subscribed to a"
+    assert town.store.read(folders.get, town.folder("a/b")).subscribed
+    assert names(town) == []
+    town.store.write(folders.delete, town.ann.id, "a/b", NOW, 1)
+    subscribe(town, "a/b", wanted=False)
+    assert names(town) == []
+    with pytest.raises(NotFound):
+        subscribe(town, "a/b", wanted=False)
+    assert not town.store.read(folders.get, town.folder("a/b")).subscribed
+
+
+def test_what_is_renamed_to_such_a_name_is_subscribed_to(town: Town) -> None:
+    for path in ("old", "old/x", "new/x"):
+        town.folder(path)
+    subscribe(town, "new/x")
+    subscribe(town, "new")
+    for path in ("new/x", "new"):
+        town.store.write(folders.delete, town.ann.id, path, NOW, 1)
+    rename(town, "old", "new")
+    assert names(town) == []
+    tree = town.store.read(folders.tree, town.ann.id)
+    assert [tree.by_path[path].subscribed for path in ("new", "new/x")] == [True, True]
+
+
+def test_so_many_names_are_kept_and_no_more(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders, "NAMES_MOST", 2)
+    for path in ("a", "b", "c"):
+        town.folder(path)
+        subscribe(town, path)
+        town.store.write(folders.delete, town.ann.id, path, NOW, 1)
+    assert names(town) == ["a", "b"]
+    town.folder("b")
+    town.store.write(folders.delete, town.ann.id, "b", NOW, 1)
+    assert names(town) == ["a", "b"]
+
+
 def test_subscriptions_change_only_when_they_change(town: Town) -> None:
     town.folder("a")
 

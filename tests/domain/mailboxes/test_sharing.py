@@ -290,7 +290,7 @@ def test_what_is_told_is_what_may_be_looked_up(given_: dict[str, set[str]]) -> N
                                           Role.USER, "active", 0, 0, NOW)}  # fmt: skip
     grafting._domain = 1
     grafting._levels = {}
-    told = grafting.whole().by_path
+    told = grafting.whole(()).by_path
     root = "Shared/ann@a.test"
     mailboxes = {path for path, box in told.items() if not sharing.is_level(box)}
     assert mailboxes == {f"{root}/{path}" for path in visible}

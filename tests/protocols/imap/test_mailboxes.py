@@ -193,6 +193,45 @@ async def test_subscriptions(room: Room) -> None:
     assert (reply.kind, reply.code) == ("NO", "NONEXISTENT")
 
 
+async def test_a_subscription_outlives_its_mailbox(room: Room) -> None:
+    """RFC 3501 §6.3.6: a server MUST NOT end it by itself. RFC 5258 §3: \\NonExistent."""
+    client = await room.client(mailbox=None)
+    for line in ("CREATE A/B", "SUBSCRIBE A/B", "SUBSCRIBE A", "DELETE A/B", "DELETE A"):
+        assert (await client.command(line)).ok, line
+    every = listed(await client.command('LIST "" *'))
+    assert "A" not in every and "A/B" not in every
+    every = listed(await client.command('LIST "" (A A/%) RETURN (SUBSCRIBED STATUS (MESSAGES))'))
+    assert every == {}
+    chosen = listed(await client.command('LIST (SUBSCRIBED) "" (A A/% Junk)'))
+    gone = {"\\NonExistent", "\\Noselect", "\\HasNoChildren", "\\Subscribed"}
+    assert chosen == {"A": gone, "A/B": gone, "Junk": chosen["Junk"]}
+    assert {"A", "A/B"} < set(listed(await client.command('LSUB "" *'), "LSUB"))
+    assert (await client.command("SELECT A")).code == "NONEXISTENT"
+    assert (await client.command("SUBSCRIBE A/B")).ok, "it is so already"
+    assert (await client.command("UNSUBSCRIBE A")).ok
+    chosen = listed(await client.command('LIST (SUBSCRIBED) "" (A A/%)'))
+    assert chosen == {"A/B": gone}
+    reply = await client.command('LIST (SUBSCRIBED RECURSIVEMATCH) "" %')
+    above = {str(bytes(each.data[2]), "ascii"): each.data for each in reply["LIST"]}  # type: ignore[arg-type]  # a name
+    assert above["A"][3] == (b"CHILDINFO", (b"SUBSCRIBED",))
+    assert (await client.command("CREATE A/B")).ok
+    chosen = listed(await client.command('LIST (SUBSCRIBED) "" *'))
+    assert chosen["A/B"] == {"\\HasNoChildren", "\\Subscribed"}
+    assert "A" not in chosen
+    assert (await client.command("UNSUBSCRIBE A/B")).ok
+    assert (await client.command("DELETE A/B")).ok
+    assert "A/B" not in listed(await client.command('LIST (SUBSCRIBED) "" *'))
+
+
+async def test_a_name_that_is_subscribed_to_alone_is_nobodys_child(room: Room) -> None:
+    client = await room.client(mailbox=None)
+    for line in ("CREATE A/B", "SUBSCRIBE A/B", "DELETE A/B", "ENABLE IMAP4rev2"):
+        assert (await client.command(line)).ok, line
+    assert listed(await client.command('LIST "" (A A/%)')) == {"A": {"\\HasNoChildren"}}
+    reply = await client.command("SELECT A")
+    assert listed(reply).get("A", {"\\HasNoChildren"}) == {"\\HasNoChildren"}
+
+
 async def test_what_is_not_subscribed_is_unsubscribed_with_success(room: Room) -> None:
     """RFC 9051 §6.3.8; clients do so after DELETE and RENAME."""
     client = await room.client(mailbox=None)

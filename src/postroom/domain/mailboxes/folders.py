@@ -26,6 +26,8 @@ INBOX: Final = "INBOX"
 NAME_OCTETS: Final = 255
 DEPTH: Final = 32
 MOST: Final = 10_000
+NAMES_MOST: Final = 1_000
+"""Names of mailboxes that are gone to which an account stays subscribed."""
 """Mailboxes in one account."""
 
 # Role (RFC 6154 without the backslash) and the name it gets in a new account.
@@ -247,7 +249,8 @@ def create(
             continue
         box = next(ids)
         last = len(at) == len(SEPARATOR.join(names))
-        _insert(tx, change, box, parent, name, role if last else "", now, subscribed=False)
+        again = bool(tx.run(shares.DROP_NAME, account=account, path=at))
+        _insert(tx, change, box, parent, name, role if last else "", now, subscribed=again)
         made.append(box)
         parent = box
     change.touch(Type.MAILBOX)
@@ -311,15 +314,43 @@ def rename(
         parent = known.id if known is not None else create(tx, account, above, ids, now, actor)
     change = begin(tx, account)
     tx.run(tables.RENAME_MAILBOX, id=box.id, parent=parent, name=names[-1], modseq=change.modseq)
+    _subscribe_again(tx, change, target)
     change.touch(Type.MAILBOX)
     before: Mapping[str, object] = {"box": box.id, "parent": box.parent, "name": box.name}
     change.end(tx, now, actor, "mailbox.rename", dict(before))
 
 
+def _subscribe_again(tx: Tx, change: Change, path: str) -> None:
+    """What came to be at a path or below it may have a name that is subscribed to."""
+    names = subscribed_names(tx, change.account)
+    known = [each for each in names if each == path or each.startswith(path + SEPARATOR)]
+    boxes = tree(tx, change.account).by_path if known else {}
+    for name in known:
+        if (box := boxes.get(name)) is not None:
+            tx.run(tables.SUBSCRIBE, id=box.id, subscribed=1, modseq=change.modseq)
+            tx.run(shares.DROP_NAME, account=change.account, path=name)
+
+
+def subscribed_names(tx: Tx, account: int) -> list[str]:
+    """The paths of mailboxes that are gone to which the account is still subscribed: a server may
+    not end that by itself. RFC 3501 §6.3.6."""
+    return [row[0] for row in tx.all(shares.SUBSCRIBED_NAMES, account=account)]
+
+
 def subscribe(tx: Tx, account: int, path: str, now: Instant, actor: int, *, wanted: bool) -> None:
-    """Set or clear a subscription; raises NotFound. RFC 3501 §6.3.6."""
+    """Set or clear a subscription, also to what was deleted; raises NotFound for what the account
+    never subscribed to. RFC 3501 §6.3.6, §6.3.7."""
     change = begin(tx, account)
-    box = tree(tx, account).find(path)
+    box = tree(tx, account).by_path.get(canonical(path))
+    if box is None:
+        path = canonical(path)
+        if path not in subscribed_names(tx, account):
+            raise NotFound("No such mailbox")
+        if not wanted:
+            tx.run(shares.DROP_NAME, account=account, path=path)
+            change.touch(Type.MAILBOX)
+            change.end(tx, now, actor, "mailbox.subscribe", {"path": path, "was": True})
+        return
     if tx.run(tables.SUBSCRIBE, id=box.id, subscribed=int(wanted), modseq=change.modseq):
         change.touch(Type.MAILBOX)
         change.end(tx, now, actor, "mailbox.subscribe", {"box": box.id, "was": not wanted})
@@ -337,7 +368,10 @@ def delete(tx: Tx, account: int, path: str, now: Instant, actor: int) -> Mailbox
         raise NotAllowed("INBOX cannot be deleted")
     if boxes.children(box.id):
         raise InUse("Mailboxes lie below this one")
-    tx.run(tables.DOOM, id=box.id, path=boxes.path(box.id), modseq=change.modseq)
+    path = boxes.path(box.id)
+    tx.run(tables.DOOM, id=box.id, path=path, modseq=change.modseq)
+    if box.subscribed:
+        tx.run(shares.KEEP_NAME, account=account, path=path, most=NAMES_MOST)
     tx.run(
         tables.ADD_TOMBSTONE,
         account=account,

@@ -10,7 +10,7 @@ Who has no right to look a mailbox up gets the same answers as if it were not th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -145,13 +145,15 @@ class Sight:
 def sight(tx: Tx, viewer: int) -> Sight:
     """The viewer's own mailboxes, and those of others that he may look up.
 
-    A level without a mailbox has a negative id: `is_level`. Two statements where nobody shares
-    anything, else seven, however many mailboxes and owners there are.
+    A level without a mailbox has a negative id: `is_level`. So have names that are subscribed to
+    and have no mailbox any more. Three statements where nobody shares anything, else eight,
+    however many mailboxes and owners there are.
     """
     own = folders.tree(tx, viewer)
+    names = [each for each in folders.subscribed_names(tx, viewer) if each not in own.by_path]
     by_box = held(tx, viewer)
     visible = [box for box, held_ in by_box.items() if held_ & Right.LOOKUP]
-    seen = _Grafting(tx, viewer, own, visible).whole() if visible else own
+    seen = _Grafting(tx, viewer, own, visible).whole(names) if visible or names else own
     return Sight(viewer, seen, by_box)
 
 
@@ -177,8 +179,9 @@ class _Grafting:
         self._domain = people.by_id(tx, viewer).domain_id
         self._levels: dict[str, Mailbox] = {}
 
-    def whole(self) -> Tree:
-        """Own mailboxes as they are; each of the others below the level of its owner."""
+    def whole(self, names: Iterable[str]) -> Tree:
+        """Own mailboxes as they are; each of the others below the level of its owner; levels for
+        names that are subscribed to alone."""
         grafted: list[Mailbox] = []
         paths = {self._path(box): box.id for box in self._boxes.values()}
         at = {path: box for path, box in paths.items() if path and path not in self._own.by_path}
@@ -186,6 +189,10 @@ class _Grafting:
             above, _, name = path.rpartition(SEPARATOR)
             parent = self._node(above, at)
             grafted.append(replace(self._boxes[box_id], parent=parent, name=name))
+        for path in names:
+            if path not in at:
+                self._node(path, at)
+                self._levels[path] = replace(self._levels[path], subscribed=True)
         return Tree([*self._own.by_id.values(), *self._levels.values(), *grafted])
 
     def _path(self, box: Mailbox) -> str:

@@ -24,8 +24,8 @@ async def announce(session: Session, path: str, old: str = "") -> None:
     if box is not None:
         named = Named(path, path.count(SEPARATOR) + 1, box)
         asked = List("", (path,), returns=frozenset({ListReturn.SUBSCRIBED}))
-        (told,) = listing.list_answers(tree, [named], asked)
-        attributes = told.attributes
+        for told in listing.list_answers(tree, [named], asked):
+            attributes = told.attributes
     _write(session, path, attributes, old)
 
 

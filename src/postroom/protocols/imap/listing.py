@@ -126,6 +126,13 @@ def _in_order(tree: Tree, parent: int) -> list[Mailbox]:
     return sorted(tree.children(parent), key=lambda box: (box.role != "inbox", box.name))
 
 
+def _bare(tree: Tree) -> set[int]:
+    """The levels below which there is no mailbox: names that are subscribed to, and what lies
+    above these alone."""
+    levels = {box for box, each in tree.by_id.items() if is_level(each)}
+    return levels - _above(tree, tree.by_id.keys() - levels) if levels else levels
+
+
 def _above(tree: Tree, boxes: Iterable[int]) -> set[int]:
     """All that lie above these mailboxes."""
     found: set[int] = set()
@@ -164,7 +171,10 @@ def list_answers(tree: Tree, names: Sequence[Named], asked: List) -> Iterator[Li
     """
     select = asked.select
     base = sorted(select & {ListSelect.SUBSCRIBED, ListSelect.SPECIAL_USE})
+    bare = _bare(tree)
     chosen = {box.id for box in tree.by_id.values() if _meets(box, select)}
+    if ListSelect.SUBSCRIBED not in select:
+        chosen -= bare
     above: set[int] = set()
     above_untold: set[int] = set()
     if ListSelect.RECURSIVEMATCH in select:
@@ -175,7 +185,7 @@ def list_answers(tree: Tree, names: Sequence[Named], asked: List) -> Iterator[Li
     for name in names:
         box = name.mailbox.id
         if box in chosen or box in above_untold:
-            attributes = _attributes(tree, name, subscribed=tells)
+            attributes = _attributes(tree, name, bare, subscribed=tells)
             yield Listed(name, attributes, quoted if box in above else (), box in chosen)
 
 
@@ -185,11 +195,11 @@ def _meets(box: Mailbox, select: frozenset[ListSelect]) -> bool:
     return ListSelect.SPECIAL_USE not in select or box.role in SPECIAL_USES
 
 
-def _attributes(tree: Tree, name: Named, *, subscribed: bool) -> tuple[bytes, ...]:
+def _attributes(tree: Tree, name: Named, bare: set[int], *, subscribed: bool) -> tuple[bytes, ...]:
     """RFC 3501 §7.2.2; children (RFC 3348) and special uses (RFC 6154 §2) are always told."""
-    if is_level(name.mailbox):
-        return (b"\\NonExistent", b"\\Noselect", b"\\HasChildren")  # RFC 5258 §3
-    found = [b"\\HasChildren" if tree.children(name.mailbox.id) else b"\\HasNoChildren"]
+    found = [b"\\NonExistent", b"\\Noselect"] if is_level(name.mailbox) else []  # RFC 5258 §3
+    below = any(child.id not in bare for child in tree.children(name.mailbox.id))
+    found.append(b"\\HasChildren" if below else b"\\HasNoChildren")
     if name.depth >= DEPTH:
         found.append(b"\\Noinferiors")
     if subscribed and name.mailbox.subscribed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import ForeignKey, Index
 
-from postroom.store.schema import INT, MAIL, column, narrow
+from postroom.store.schema import INT, MAIL, TEXT, column, narrow
 from postroom.store.sql import sql
 
 MAILBOX_RIGHT = narrow(
@@ -24,6 +24,15 @@ SUBSCRIPTION = narrow(
     column("principal", INT, primary_key=True),
     column("mailbox", INT, ForeignKey("mailbox.id", ondelete="CASCADE"), primary_key=True),
     Index("subscription_mailbox", "mailbox"),
+)
+
+# What an owner subscribed to and deleted: the subscription stays until he ends it, or makes a
+# mailbox of that name. RFC 3501 §6.3.6.
+SUBSCRIBED_NAME = narrow(
+    "subscribed_name",
+    MAIL,
+    column("account", INT, ForeignKey("account.id", ondelete="CASCADE"), primary_key=True),
+    column("path", TEXT, primary_key=True),
 )
 
 _WHO = "r.principal IN (:viewer, (SELECT v.domain FROM account v WHERE v.id = :viewer))"
@@ -78,6 +87,14 @@ DROP_SUBSCRIPTION = sql("""
     DELETE FROM subscription WHERE principal = :principal AND mailbox = :mailbox
 """)
 
+SUBSCRIBED_NAMES = sql("SELECT path FROM subscribed_name WHERE account = :account ORDER BY path")
+KEEP_NAME = sql("""
+    INSERT INTO subscribed_name (account, path) SELECT :account, :path
+    WHERE (SELECT count(*) FROM subscribed_name WHERE account = :account) < :most
+    ON CONFLICT (account, path) DO NOTHING
+""")
+DROP_NAME = sql("DELETE FROM subscribed_name WHERE account = :account AND path = :path")
+
 # What others gave to an account that goes, and what it subscribed to.
 ERASE_SHARES = (
     sql("""
@@ -88,6 +105,10 @@ ERASE_SHARES = (
     sql("""
         DELETE FROM subscription WHERE (principal, mailbox) IN (
             SELECT principal, mailbox FROM subscription WHERE principal = :account LIMIT :limit)
+    """),
+    sql("""
+        DELETE FROM subscribed_name WHERE (account, path) IN (
+            SELECT account, path FROM subscribed_name WHERE account = :account LIMIT :limit)
     """),
 )
 
