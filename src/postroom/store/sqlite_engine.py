@@ -63,6 +63,9 @@ def connect(path: str, *, durable: bool, vfs: str | None = None) -> apsw.Connect
         db = apsw.Connection(path, vfs=vfs, statementcachesize=_STATEMENTS_KEPT)
         undo.callback(db.close, True)
         db.set_busy_timeout(BUSY_MS)
+        # A plan holds for whatever is bound. Else a statement is planned anew each time where a
+        # value might lead to another plan, as behind each LIMIT: that cost more than it ran.
+        db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
         db.execute("PRAGMA journal_mode=WAL").fetchall()
         db.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
         db.execute("PRAGMA foreign_keys=ON")
