@@ -15,6 +15,7 @@ from postroom.domain.feedback import tables as _feedback
 from postroom.domain.jobs import tables as _jobs
 from postroom.domain.mailboxes import tables as _mailboxes
 from postroom.domain.mailboxes.annotated import tables as _annotated
+from postroom.domain.mailboxes.claimed import tables as _claimed
 from postroom.domain.mailboxes.shares import tables as _shares
 from postroom.domain.mailboxes.urlkeys import tables as _urlkeys
 from postroom.domain.policy import tables as _policy
@@ -31,6 +32,7 @@ ROOMS: Final = (
     _store,
     _annotated,
     _audit,
+    _claimed,
     _copies,
     _directory,
     _feedback,

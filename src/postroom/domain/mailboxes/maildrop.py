@@ -14,7 +14,8 @@ from typing import Final
 
 from postroom.core.clock import Instant
 from postroom.core.errors import InUse, NotFound
-from postroom.domain.mailboxes import folders, messages, tables
+from postroom.domain.mailboxes import folders, messages
+from postroom.domain.mailboxes.claimed import tables as claimed
 from postroom.domain.mailboxes.folders import Mailbox
 from postroom.domain.mailboxes.messages import FlagChange, Pick
 from postroom.store.sql import Tx
@@ -36,30 +37,30 @@ class MaildropInUse(InUse):
 
 def is_taken(tx: Tx, mailbox: int, now: Instant) -> bool:
     """Whether a session has the maildrop: cheaper to ask than to try."""
-    return tx.one(tables.MAILDROP_TAKEN, mailbox=mailbox, now=now) is not None
+    return tx.one(claimed.MAILDROP_TAKEN, mailbox=mailbox, now=now) is not None
 
 
 def take(tx: Tx, mailbox: int, session: int, holder: int, now: Instant, until: Instant) -> bool:
     """Have the maildrop until then; False if another session has it."""
     row = tx.one(
-        tables.TAKE_MAILDROP, mailbox=mailbox, session=session, holder=holder, now=now, until=until
+        claimed.TAKE_MAILDROP, mailbox=mailbox, session=session, holder=holder, now=now, until=until
     )
     return row is not None
 
 
 def keep(tx: Tx, sessions: Sequence[int], until: Instant) -> set[int]:
     """Have them longer; returns the sessions that still had theirs."""
-    return {row[0] for row in tx.all(tables.KEEP_MAILDROPS, sessions=sessions, until=until)}
+    return {row[0] for row in tx.all(claimed.KEEP_MAILDROPS, sessions=sessions, until=until)}
 
 
 def free(tx: Tx, mailbox: int, session: int) -> None:
     """Let go of the maildrop; nothing if the session has it no more."""
-    tx.run(tables.FREE_MAILDROP, mailbox=mailbox, session=session)
+    tx.run(claimed.FREE_MAILDROP, mailbox=mailbox, session=session)
 
 
 def free_all_of(tx: Tx, holder: int) -> int:
     """Free the maildrops of a worker that died; returns how many."""
-    return tx.run(tables.FREE_MAILDROPS, holder=holder)
+    return tx.run(claimed.FREE_MAILDROPS, holder=holder)
 
 
 # --- its messages -------------------------------------------------------------------------------
@@ -88,7 +89,7 @@ def read(tx: Tx, mailbox: int) -> Opened:
     box = folders.get(tx, mailbox)
     uids, sizes = array.array("I"), array.array("Q")
     after = 0
-    while page := tx.all(tables.MAILDROP_ROWS, mailbox=mailbox, after=after, limit=PAGE):
+    while page := tx.all(claimed.MAILDROP_ROWS, mailbox=mailbox, after=after, limit=PAGE):
         uids.extend([row[0] for row in page])
         sizes.extend([row[1] for row in page])
         after = uids[-1]
@@ -97,7 +98,7 @@ def read(tx: Tx, mailbox: int) -> Opened:
 
 def read_before(tx: Tx, mailbox: int, last: int, before: Instant, limit: int) -> list[int]:
     """UIDs up to `last` that were received before then and are \\Seen, at most `limit`."""
-    rows = tx.all(tables.READ_BEFORE, mailbox=mailbox, last=last, before=before, limit=limit)
+    rows = tx.all(claimed.READ_BEFORE, mailbox=mailbox, last=last, before=before, limit=limit)
     return [row[0] for row in rows]
 
 

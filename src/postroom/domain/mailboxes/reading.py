@@ -11,6 +11,7 @@ from postroom.core.clock import Instant
 from postroom.core.errors import NotFound
 from postroom.domain.mailboxes import flags as bits
 from postroom.domain.mailboxes import folders, tables
+from postroom.domain.mailboxes.claimed import tables as claimed
 from postroom.domain.mailboxes.flags import Registry
 from postroom.domain.mailboxes.folders import Mailbox
 from postroom.domain.mailboxes.messages import ALL, Pick, store_parsed
@@ -317,13 +318,13 @@ def renew(tx: Tx, blob: int, parsed: Parsed) -> None:
 
 def recent_floor(tx: Tx, box: int) -> int:
     """In `state`: UIDs from here on no session has been told of. RFC 3501 §2.3.2."""
-    row = tx.one(tables.RECENT_FLOOR, mailbox=box)
+    row = tx.one(claimed.RECENT_FLOOR, mailbox=box)
     return int(row[0]) if row is not None else 1
 
 
 def recent_floors(tx: Tx, boxes: list[int]) -> dict[int, int]:
     """`recent_floor` of many mailboxes; those that nobody has opened yet are not in it."""
-    return dict(tx.all(tables.RECENT_FLOORS, ids=boxes))
+    return dict(tx.all(claimed.RECENT_FLOORS, ids=boxes))
 
 
 def count_from(tx: Tx, box: int, first: int) -> int:
@@ -340,7 +341,7 @@ def deleted_size(tx: Tx, box: int) -> int:
 
 def raise_recent(tx: Tx, box: int, floor: int) -> None:
     """In `state`: a session was told of the UIDs below `floor`."""
-    tx.run(tables.RAISE_RECENT, mailbox=box, floor=floor)
+    tx.run(claimed.RAISE_RECENT, mailbox=box, floor=floor)
 
 
 @dataclass(frozen=True, slots=True)

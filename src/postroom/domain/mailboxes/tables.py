@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
 
-from postroom.store.schema import BYTES, INT, MAIL, STATE, TEXT, column, narrow, wide
+from postroom.store.schema import BYTES, INT, MAIL, TEXT, column, narrow, wide
 from postroom.store.sql import Statement, sql
 
 _DOOMED = text("doomed = 1")
@@ -176,23 +176,6 @@ COPIED = narrow(
     column("holder", INT),  # the worker that copies, as leases name it
     Index("copied_holder", "holder"),
     Index("copied_mailbox", "mailbox"),
-)
-
-RECENT = narrow(
-    "recent",
-    STATE,
-    column("mailbox", INT, primary_key=True),
-    column("floor", INT),  # UIDs from here on no session has been told of: RFC 3501 §2.3.2
-)
-
-# One POP3 session has a maildrop for itself: RFC 1939 §4. A row is one that lives.
-MAILDROP = narrow(
-    "maildrop",
-    STATE,
-    column("mailbox", INT, primary_key=True),
-    column("session", INT),  # its id, by which it alone can keep and free the maildrop
-    column("holder", INT),  # the worker that it lives in
-    column("lease", INT),  # until when
 )
 
 # --- the account and its change log -----------------------------------------------------------
@@ -609,41 +592,6 @@ ERASE = (
     _erasing("tombstone_count", "account"),
     _erasing("type_state", "account, type"),
 )
-
-# --- recent (state) -------------------------------------------------------------------------------
-
-RECENT_FLOOR = sql("SELECT floor FROM recent WHERE mailbox = :mailbox")
-RECENT_FLOORS = sql("SELECT mailbox, floor FROM recent WHERE mailbox IN {ids}")
-RAISE_RECENT = sql("""
-    INSERT INTO recent (mailbox, floor) VALUES (:mailbox, :floor)
-    ON CONFLICT (mailbox) DO UPDATE SET floor = excluded.floor WHERE excluded.floor > recent.floor
-""")
-
-# --- maildrops: the lock (state), and what POP3 reads -------------------------------------------
-
-TAKE_MAILDROP = sql("""
-    INSERT INTO maildrop (mailbox, session, holder, lease)
-    VALUES (:mailbox, :session, :holder, :until)
-    ON CONFLICT (mailbox) DO UPDATE SET session = excluded.session, holder = excluded.holder,
-        lease = excluded.lease
-    WHERE maildrop.lease <= :now
-    RETURNING session
-""")
-MAILDROP_TAKEN = sql("SELECT 1 FROM maildrop WHERE mailbox = :mailbox AND lease > :now")
-KEEP_MAILDROPS = sql("""
-    UPDATE maildrop SET lease = :until WHERE session IN {sessions} RETURNING session
-""")
-FREE_MAILDROP = sql("DELETE FROM maildrop WHERE mailbox = :mailbox AND session = :session")
-FREE_MAILDROPS = sql("DELETE FROM maildrop WHERE holder = :holder")
-MAILDROP_ROWS = sql("""
-    SELECT uid, size FROM placement WHERE mailbox = :mailbox AND uid > :after
-    ORDER BY uid LIMIT :limit
-""")
-READ_BEFORE = sql("""
-    SELECT uid FROM placement
-    WHERE mailbox = :mailbox AND uid <= :last AND received_at < :before AND (flags & 1) = 1
-    ORDER BY uid LIMIT :limit
-""")
 
 # --- where a message lies -----------------------------------------------------------------------
 
