@@ -293,6 +293,43 @@ async def test_a_note_is_written_and_nobody_waits(db: SqliteDatabase, told: list
     assert db.dropped_notes == 0
 
 
+async def test_notes_wait_for_each_other(
+    db: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_writer, "NOTES_SECONDS", 1.0)
+    for n in range(5):
+        db.note(put, n)
+        await asyncio.sleep(0.002)
+    while len(found := await db.read(ids)) < 5:
+        assert found == [], "all of them or none"
+        await asyncio.sleep(0.01)
+    assert found == list(range(5))
+
+
+async def test_a_note_goes_with_whatever_is_written(
+    db: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_writer, "NOTES_SECONDS", 3600.0)
+    db.note(put, 1)
+    await db.write(put, 2)
+    await until_idle(db)
+    assert sorted(await db.read(ids)) == [1, 2]
+
+
+async def test_a_note_that_waits_is_written_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_writer, "NOTES_SECONDS", 3600.0)
+    path = str(tmp_path / "mail.db")
+    make_sqlite(path)
+    database = SqliteDatabase(path, durable=True, listener=lambda events: None)
+    database.note(put, 1)
+    await database.close()
+    again = SqliteDatabase(path, durable=True, listener=lambda events: None)
+    assert await again.read(ids) == [1]
+    await again.close()
+
+
 async def test_a_note_that_fails_is_counted_and_hurts_nobody(db: SqliteDatabase) -> None:
     db.note(put_and_refuse, 1)
     await db.write(put, 2)

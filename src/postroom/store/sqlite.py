@@ -124,7 +124,7 @@ class SqliteDatabase:
     def note(self, unit: Unit[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         try:
             waiting = Waiting(lambda tx: unit(tx, *args, **kwargs), None, heavy=True)
-            self.writer.put(Lane.BACKGROUND, waiting)
+            self.writer.put_note(Lane.BACKGROUND, waiting)
         except (Busy, ShuttingDown):
             self._dropped_notes += 1
 

@@ -31,6 +31,7 @@ from postroom.store.units import (
     BATCH_UNITS,
     LOOP_LATE,
     LOOP_SECONDS,
+    NOTES_SECONDS,
     WAL_FORCED_CHECKPOINT,
     Lane,
     answerable,
@@ -143,6 +144,7 @@ class Writer:
         self._bell = _Bell()
         self._mine = threading.Lock()
         self._called = False  # the loop will look soon
+        self._notes: asyncio.TimerHandle | None = None  # notes wait, and nobody else
         self._lock = FileLock(path + ".lock")
         self._db = connect(path, durable=durable, vfs=vfs)
         self._usable = True
@@ -161,6 +163,12 @@ class Writer:
             self._called = True
             self._loop.call_soon(self._look)
 
+    def put_note(self, lane: Lane, waiting: Waiting) -> None:
+        """The same for what nobody waits for: it goes with the next batch, or soon by itself."""
+        self._lanes.put(lane, waiting, wake=False)
+        if not self._called and self._notes is None:
+            self._notes = self._loop.call_later(NOTES_SECONDS, self._look)
+
     def waiting(self) -> tuple[int, ...]:
         """How many units wait in each lane."""
         return self._lanes.waiting()
@@ -176,6 +184,9 @@ class Writer:
     def _look(self) -> None:
         """Begin a batch if the connection and the lock are free, or have the thread do it."""
         self._called = False
+        if self._notes is not None:
+            self._notes.cancel()
+            self._notes = None
         if not self._mine.acquire(blocking=False):
             return  # a batch is under way: at its end we look again
         turn: _Turn | None = None
