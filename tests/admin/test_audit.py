@@ -18,6 +18,7 @@ from postroom.core.errors import MailError, Misuse, NotAllowed, NotFound
 from postroom.core.ids import ACCOUNT, internal
 from postroom.core.operations import OPERATIONS
 from postroom.core.settings import Role
+from postroom.store.units import NOTES_SECONDS
 from tests.admin.housing import Admin
 
 
@@ -59,11 +60,12 @@ async def test_what_was_refused_is_logged_with_its_reason(admin: Admin, lines: i
 
 
 async def audited(admin: Admin, **asked: Any) -> list[Any]:
-    """What the audit has, once the notes are written: on PostgreSQL several threads do."""
+    """What the audit has, once the notes are written: they wait for others, and on PostgreSQL
+    several threads write them."""
     before = -1
     while before != (found := len(await admin.json("audit list"))):
         before = found
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(10 * NOTES_SECONDS)
     return list(await admin.json("audit list", **asked))
 
 

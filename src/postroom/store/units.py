@@ -31,7 +31,7 @@ LOOP_LATE: Final = 0.020
 """How long the writer, with the lock held, waits for a loop that is busy with other things."""
 LOOP_SECONDS: Final = 0.004
 """How long light units of a batch may hold the loop: under the 5 ms that nothing exceeds."""
-NOTES_SECONDS: Final = 0.050
+NOTES_SECONDS: Final = 0.020
 """How long notes wait for others, or for a batch that is written anyway."""
 WAL_FORCED_CHECKPOINT: Final = 256 * 1024 * 1024
 UNIT_ROWS: Final = 2_000
