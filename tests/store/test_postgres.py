@@ -494,6 +494,29 @@ async def test_a_commit_of_which_nobody_can_tell_is_in_doubt(
     assert await db.read(ids) == [1, 2]
 
 
+_NUMBER = Statement("SELECT pg_current_xact_id()::text")
+
+
+async def test_a_number_that_is_given_anew_after_a_crash_proves_nothing() -> None:
+    """A transaction of which nothing was written leaves its number to another one."""
+    with Cluster(fsync=False) as cluster:
+        url = cluster.create_database()
+        make_postgres(url)
+        db = PostgresDatabase(url, "mail", durable=True)
+        await db.write(put, 1)
+        lost = postgres.connect(url, "mail", durable=True)
+        begun = postgres._begin(lost)
+        assert not lost.closed
+        await asyncio.to_thread(cluster.kill9)
+        await asyncio.to_thread(cluster.start)
+        numbers = [await db.write(lambda tx: tx.one(_NUMBER)) for _ in range(20)]
+        assert (begun.number,) in numbers, "else this test shows nothing"
+        with pytest.raises(InDoubt):
+            await asyncio.to_thread(db._was_committed, begun)
+        lost.close()
+        await db.close()
+
+
 async def test_a_unit_that_hides_a_failed_statement_is_not_kept(db: PostgresDatabase) -> None:
     def hides(tx: Tx) -> None:
         put(tx, 1)

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, ParamSpec, TypeVar, cast
+from typing import Any, Final, NamedTuple, ParamSpec, TypeVar, cast
 
 import psycopg
 from psycopg import errors as pg
@@ -112,12 +112,22 @@ def engine_error(error: psycopg.Error) -> MailError:
     return StoreFailed(detail=detail)
 
 
-def _begin(db: psycopg.Connection[Row]) -> str:
-    """Begin a transaction: its number, by the same round trip."""
-    cursor = db.execute("BEGIN; SELECT pg_current_xact_id()::text", prepare=False)
+class _Begun(NamedTuple):
+    """A transaction, as its server can be asked about it later."""
+
+    number: str
+    server: str  # when that was started
+
+
+_SERVER: Final = "pg_postmaster_start_time()::text"
+
+
+def _begin(db: psycopg.Connection[Row]) -> _Begun:
+    """Begin a transaction; its number by the same round trip."""
+    cursor = db.execute(f"BEGIN; SELECT pg_current_xact_id()::text, {_SERVER}", prepare=False)
     cursor.nextset()
-    (number,) = cursor.fetchone() or ("",)
-    return str(number)
+    number, server = cursor.fetchone() or ("", "")
+    return _Begun(number, server)
 
 
 def _roll_back(db: psycopg.Connection[Row]) -> None:
@@ -125,6 +135,9 @@ def _roll_back(db: psycopg.Connection[Row]) -> None:
         db.execute("ROLLBACK")
     except psycopg.Error:
         db.close()  # it is gone, and with it the transaction
+
+
+_ASK: Final = f"SELECT pg_xact_status(%s::text::xid8), {_SERVER}"
 
 
 class _Connections:
@@ -230,7 +243,7 @@ class PostgresDatabase:
         reruns = 0
         fresh = False
         while True:
-            begun = ""
+            begun: _Begun | None = None
             try:
                 with self._connections.one() as db:
                     begun = _begin(db)
@@ -257,30 +270,36 @@ class PostgresDatabase:
                     raise
                 time.sleep(random.uniform(0, 0.002 * 2**reruns))  # noqa: S311 - spread, no secret
             except _GONE:
-                if begun or fresh:
+                if begun is not None or fresh:
                     raise
                 # The server was restarted under idle connections: once more on a fresh one.
                 self._connections.close()
                 fresh = True
 
-    def _was_committed(self, transaction: str) -> bool:
+    def _was_committed(self, begun: _Begun) -> bool:
         """What became of a transaction whose COMMIT was not answered. Blocks; raises InDoubt.
 
-        The server keeps that in its commit log, also over a crash.
+        The server keeps that in its commit log, also over a crash. But a number of which the log
+        knew nothing at a crash is given anew: what was committed under it may be another's. So
+        that counts only where the server did not go away meanwhile.
         """
         until = time.monotonic() + _ASKING
         self._connections.close()
+        same = True
         while time.monotonic() < until:
             try:
                 with self._connections.one() as db:
-                    asked = db.execute("SELECT pg_xact_status(%s::text::xid8)", [transaction])
-                    (status,) = asked.fetchone() or (None,)
+                    asked = db.execute(_ASK, [begun.number])
+                    status, server = asked.fetchone() or (None, "")
+                same = same and server == begun.server
             except _GONE:
-                status = "away"
-            if status in ("committed", "aborted"):
+                status, same = "away", False
+            if status == "aborted" or (status == "committed" and same):
                 return bool(status == "committed")
+            if status == "committed":
+                raise InDoubt(detail=f"transaction {begun.number} may be that or a later one")
             time.sleep(_ASK_AGAIN)  # away still, or its process has not noticed that we left
-        raise InDoubt(detail=f"transaction {transaction} was not answered")
+        raise InDoubt(detail=f"transaction {begun.number} was not answered")
 
     async def write(self, unit: Unit[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._submit(Lane.PERSON, unit, *args, **kwargs)
