@@ -18,8 +18,9 @@ STANDARD_PORTS: Final = (
     25, 80, 110, 143, 443, 465, 587, 993, 995, 4069, 4190, 5222, 5223, 5269,
 )  # fmt: skip
 
-# Below the range from which the system picks ports for clients, who would take them any time.
-_OFFSETS: Final = range(10_000, 26_000, 100)
+# Below the range from which the system picks ports for clients, who would take them any time. In
+# steps of 100 few would be left beside each other, as some ports lie 300 and 1,200 apart.
+_OFFSETS: Final = range(10_000, 26_000)
 _KEPT: Final = 24
 """So many offsets a process has at most; then the oldest is let go, as its server is gone."""
 
