@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import socket
 import threading
 from collections.abc import AsyncIterator
@@ -506,14 +508,47 @@ async def test_a_number_that_is_given_anew_after_a_crash_proves_nothing() -> Non
         await db.write(put, 1)
         lost = postgres.connect(url, "mail", durable=True)
         begun = postgres._begin(lost)
-        assert not lost.closed
         await asyncio.to_thread(cluster.kill9)
         await asyncio.to_thread(cluster.start)
+        assert not await asyncio.to_thread(db._was_committed, begun), "there is no such number yet"
         numbers = [await db.write(lambda tx: tx.one(_NUMBER)) for _ in range(20)]
         assert (begun.number,) in numbers, "else this test shows nothing"
         with pytest.raises(InDoubt):
             await asyncio.to_thread(db._was_committed, begun)
         lost.close()
+        await db.close()
+
+
+@pytest.mark.parametrize(
+    ("happens", "is_told"), (("nothing", True), ("restart", True), ("kill9", False), ("one", False))
+)
+async def test_what_was_committed_is_told_unless_the_server_crashed(
+    happens: str, is_told: bool
+) -> None:
+    """Where one of its processes dies, the server starts all others anew, and not itself."""
+    with Cluster(fsync=False) as cluster:
+        url = cluster.create_database()
+        make_postgres(url)
+        db = PostgresDatabase(url, "mail", durable=True)
+        link = postgres.connect(url, "mail", durable=True)
+        begun = postgres._begin(link)
+        with link.cursor(binary=True) as cursor:
+            put(postgres.PostgresTx(cursor), 1)
+        link.execute("COMMIT")
+        if happens == "restart":
+            await asyncio.to_thread(cluster.restart)
+        elif happens == "kill9":
+            await asyncio.to_thread(cluster.kill9)
+            await asyncio.to_thread(cluster.start)
+        elif happens == "one":
+            os.kill(link.info.backend_pid, signal.SIGKILL)
+        try:
+            assert await asyncio.to_thread(db._was_committed, begun)
+            told = True
+        except InDoubt:
+            told = False
+        assert told is is_told
+        link.close()
         await db.close()
 
 

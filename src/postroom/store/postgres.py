@@ -82,9 +82,19 @@ class PostgresTx:
         self.events.append(event)
 
 
-def connect(conninfo: str, schema: str, *, durable: bool) -> psycopg.Connection[Row]:
+class Link(psycopg.Connection[Row]):
+    """A connection, and the moment at which its server came up after a crash, or first of all.
+
+    The server forgets its statistics when it recovers, be it that it died or one process of its;
+    the background writer's are read as they cost nothing. No connection outlives that.
+    """
+
+    recovered: str = ""
+
+
+def connect(conninfo: str, schema: str, *, durable: bool) -> Link:
     """Open a connection; without `durable` a commit may lose its last second in a crash."""
-    db: psycopg.Connection[Row] = psycopg.connect(
+    db = Link.connect(
         _patient(conninfo),
         autocommit=True,
         prepare_threshold=3,
@@ -92,7 +102,11 @@ def connect(conninfo: str, schema: str, *, durable: bool) -> psycopg.Connection[
         " -c lock_timeout=15s -c idle_in_transaction_session_timeout=60s",
     )
     db.prepared_max = 400
+    (db.recovered,) = db.execute(_RECOVERED, prepare=False).fetchone() or ("",)
     return db
+
+
+_RECOVERED: Final = "SELECT pg_stat_get_bgwriter_stat_reset_time()::text"
 
 
 def _patient(conninfo: str) -> str:
@@ -116,18 +130,15 @@ class _Begun(NamedTuple):
     """A transaction, as its server can be asked about it later."""
 
     number: str
-    server: str  # when that was started
+    recovered: str  # as the connection that it was begun on
 
 
-_SERVER: Final = "pg_postmaster_start_time()::text"
-
-
-def _begin(db: psycopg.Connection[Row]) -> _Begun:
+def _begin(db: Link) -> _Begun:
     """Begin a transaction; its number by the same round trip."""
-    cursor = db.execute(f"BEGIN; SELECT pg_current_xact_id()::text, {_SERVER}", prepare=False)
+    cursor = db.execute("BEGIN; SELECT pg_current_xact_id()::text", prepare=False)
     cursor.nextset()
-    number, server = cursor.fetchone() or ("", "")
-    return _Begun(number, server)
+    (number,) = cursor.fetchone() or ("",)
+    return _Begun(str(number), db.recovered)
 
 
 def _roll_back(db: psycopg.Connection[Row]) -> None:
@@ -137,18 +148,15 @@ def _roll_back(db: psycopg.Connection[Row]) -> None:
         db.close()  # it is gone, and with it the transaction
 
 
-_ASK: Final = f"SELECT pg_xact_status(%s::text::xid8), {_SERVER}"
-
-
 class _Connections:
     """Connections of one kind: taken for a unit, put back, dropped when the server went."""
 
-    def __init__(self, opener: Callable[[], psycopg.Connection[Row]]) -> None:
+    def __init__(self, opener: Callable[[], Link]) -> None:
         self._open = opener
-        self._idle: queue.SimpleQueue[psycopg.Connection[Row]] = queue.SimpleQueue()
+        self._idle: queue.SimpleQueue[Link] = queue.SimpleQueue()
 
     @contextlib.contextmanager
-    def one(self) -> Iterator[psycopg.Connection[Row]]:
+    def one(self) -> Iterator[Link]:
         try:
             db = self._idle.get_nowait()
         except queue.Empty:
@@ -280,22 +288,24 @@ class PostgresDatabase:
         """What became of a transaction whose COMMIT was not answered. Blocks; raises InDoubt.
 
         The server keeps that in its commit log, also over a crash. But a number of which the log
-        knew nothing at a crash is given anew: what was committed under it may be another's. So
-        that counts only where the server did not go away meanwhile.
+        knew nothing at a crash is given anew: what was committed under it since may be another's.
         """
         until = time.monotonic() + _ASKING
         self._connections.close()
-        same = True
         while time.monotonic() < until:
             try:
                 with self._connections.one() as db:
-                    asked = db.execute(_ASK, [begun.number])
-                    status, server = asked.fetchone() or (None, "")
-                same = same and server == begun.server
+                    asked = db.execute("SELECT pg_xact_status(%s::text::xid8)", [begun.number])
+                    (status,) = asked.fetchone() or (None,)
+                    same = db.recovered == begun.recovered
+            except pg.InvalidParameterValue:
+                return False  # there was no such number yet: the log lost it, and all under it
             except _GONE:
                 status, same = "away", False
-            if status == "aborted" or (status == "committed" and same):
-                return bool(status == "committed")
+            if status == "aborted":
+                return False
+            if status == "committed" and same:
+                return True
             if status == "committed":
                 raise InDoubt(detail=f"transaction {begun.number} may be that or a later one")
             time.sleep(_ASK_AGAIN)  # away still, or its process has not noticed that we left

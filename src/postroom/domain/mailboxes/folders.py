@@ -26,9 +26,9 @@ INBOX: Final = "INBOX"
 NAME_OCTETS: Final = 255
 DEPTH: Final = 32
 MOST: Final = 10_000
+"""Mailboxes in one account."""
 NAMES_MOST: Final = 1_000
 """Names of mailboxes that are gone to which an account stays subscribed."""
-"""Mailboxes in one account."""
 
 # Role (RFC 6154 without the backslash) and the name it gets in a new account.
 FIRST_FOLDERS: Final = (
@@ -341,15 +341,16 @@ def subscribe(tx: Tx, account: int, path: str, now: Instant, actor: int, *, want
     """Set or clear a subscription, also to what was deleted; raises NotFound for what the account
     never subscribed to. RFC 3501 §6.3.6, §6.3.7."""
     change = begin(tx, account)
-    box = tree(tx, account).by_path.get(canonical(path))
-    if box is None:
-        path = canonical(path)
-        if path not in subscribed_names(tx, account):
-            raise NotFound("No such mailbox")
+    try:
+        box = at(tx, account, path)
+    except NotFound:
+        name = canonical(path)
+        if name not in subscribed_names(tx, account):
+            raise
         if not wanted:
-            tx.run(shares.DROP_NAME, account=account, path=path)
+            tx.run(shares.DROP_NAME, account=account, path=name)
             change.touch(Type.MAILBOX)
-            change.end(tx, now, actor, "mailbox.subscribe", {"path": path, "was": True})
+            change.end(tx, now, actor, "mailbox.subscribe", {"path": name, "was": True})
         return
     if tx.run(tables.SUBSCRIBE, id=box.id, subscribed=int(wanted), modseq=change.modseq):
         change.touch(Type.MAILBOX)
