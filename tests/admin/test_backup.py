@@ -23,7 +23,8 @@ from postroom.core.settings import Place, Role, Scope
 from postroom.domain import check
 from postroom.domain.directory import people
 from postroom.domain.mailboxes import flags, folders, messages, reading
-from postroom.domain.mailboxes.messages import UNLIMITED, FlagChange, NewMessage, Pick, Stored
+from postroom.domain.mailboxes.messages import UNLIMITED, FlagChange, NewMessage, Stored
+from postroom.domain.mailboxes.picking import Pick
 from postroom.domain.policy import Assignment, change
 from postroom.formats.address import parse_mailbox
 from postroom.formats.parsed import parse

@@ -11,7 +11,8 @@ from postroom.admin.render import visible
 from postroom.core.errors import Misuse, NotFound
 from postroom.domain.directory import people
 from postroom.domain.mailboxes import folders, messages
-from postroom.domain.mailboxes.messages import FlagChange, Pick
+from postroom.domain.mailboxes.messages import FlagChange
+from postroom.domain.mailboxes.picking import Pick
 from postroom.domain.transit import Protocol, Visit
 from postroom.formats.address import parse_mailbox
 from postroom.mailflow.intake import Intake, MailFrom, Streamed

@@ -10,7 +10,7 @@ from postroom.core.errors import Misuse, NotFound, OverQuota
 from postroom.core.terminal import MISUSE, Answered, Typed
 from postroom.domain.directory import people
 from postroom.domain.mailboxes import folders, messages, recover
-from postroom.domain.mailboxes.messages import Pick
+from postroom.domain.mailboxes.picking import Pick
 from postroom.formats.address import parse_mailbox
 from postroom.store.sql import Tx
 from tests.admin.housing import Admin

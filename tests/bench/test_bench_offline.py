@@ -14,7 +14,7 @@ from postroom.domain import check
 from postroom.domain.directory import people
 from postroom.domain.directory.people import Verifiers
 from postroom.domain.mailboxes import folders, reading
-from postroom.domain.mailboxes.messages import Pick
+from postroom.domain.mailboxes.picking import Pick
 from postroom.formats.address import Address
 from postroom.server import first_start
 from postroom.server.house import migrate, open_house, read_bootstrap

@@ -12,7 +12,8 @@ from postroom.core.ids import MESSAGE, Ids, external
 from postroom.domain import backup as module
 from postroom.domain.backup import KeptMessage, find, mailbox
 from postroom.domain.mailboxes import folders, messages, reading
-from postroom.domain.mailboxes.messages import FlagChange, Pick
+from postroom.domain.mailboxes.messages import FlagChange
+from postroom.domain.mailboxes.picking import Pick
 from postroom.formats.address import Address
 from postroom.store.backup import Copy, Repository, Source, take
 from postroom.store.blobs import Blobs

@@ -9,7 +9,10 @@ import pytest
 from postroom.core.ids import ACCOUNT, BLOB, MAILBOX, MESSAGE, Ids, external
 from postroom.domain import check as module
 from postroom.domain.mailboxes import folders, messages, reading
-from postroom.domain.mailboxes.messages import UNLIMITED, FlagChange, NewMessage, Pick, Stored
+from postroom.domain.mailboxes.marked import tables
+from postroom.domain.mailboxes.marked.blocks import Block, Group
+from postroom.domain.mailboxes.messages import UNLIMITED, FlagChange, NewMessage, Stored
+from postroom.domain.mailboxes.picking import Pick
 from postroom.formats.parsed import parse
 from postroom.store.blobs import Blobs, NewBlob
 from postroom.store.files import Files
@@ -218,9 +221,7 @@ def test_an_account_behind_its_log_is_brought_up(town: Town, box: int, keeps: st
             town.store.write(
                 lambda tx, t=text: tx.run(Statement(t), id=ann, m=good - 2)  # type: ignore[misc]  # bound
             )
-            town.store.write(
-                lambda tx: tx.run(Statement("UPDATE placement SET changed_modseq = 1"))
-            )
+            town.store.write(lambda tx: tx.run(Statement("DELETE FROM flag_block")))
         else:
             text = f"DELETE FROM {table} WHERE account = :id AND {column} > :m"
             town.store.write(
@@ -233,6 +234,44 @@ def test_an_account_behind_its_log_is_brought_up(town: Town, box: int, keeps: st
     assert checked(town.store).clean
     town.append(box)
     assert town.store.read(reading.account_state, ann).modseq == good + 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "UPDATE flag_block SET modseq = modseq + 1",
+        "UPDATE flag_block SET marked = marked - 2",
+        "UPDATE flag_block SET unseen = 4",
+        "UPDATE flag_block SET groups = substr(groups, 1, 20)",
+        "DELETE FROM placement WHERE uid = 2",
+    ],
+)
+def test_flags_that_do_not_fit_are_found_and_put_right(town: Town, box: int, text: str) -> None:
+    seen = FlagChange(add=("\\Seen",))
+    town.store.write(messages.set_flags, town.ann.id, box, Pick(1, 2), seen, NOW, 1)
+    assert checked(town.store).clean
+    damage(town, text)
+    found = checked(town.store).problems
+    assert any(external(MAILBOX, box) in p and "flags of UIDs 0:63" in p for p in found), found
+    checked(town.store, repair=True)
+    left = [p for p in checked(town.store).problems if "lies nowhere" not in p]
+    assert left == []
+    found_now = {uid: set_ for uid, set_, _ in town.store.read(reading.flags, box, EVERY)}
+    lost = "substr" in text  # what cannot be read is as it came
+    assert found_now[1] == (0 if lost else 1)
+
+
+def test_a_message_that_is_named_twice_has_its_later_flags(town: Town, box: int) -> None:
+    block = Block(0)
+    block.groups = [Group(4, 9, 0b110), Group(2, 8, 0b10)]
+    row = dict(block.row(box))
+    town.store.write(lambda tx: tx.run(tables.PUT_BLOCK, **row))
+    damage(town, "UPDATE mailbox SET modseq = 9 WHERE id = :id", id=box)
+    assert any("flags of UIDs" in p for p in checked(town.store).problems)
+    checked(town.store, repair=True)
+    assert checked(town.store).clean
+    found = {uid: (set_, m) for uid, set_, m in town.store.read(reading.flags, box, EVERY)}
+    assert (found[1], found[2]) == ((4, 9), (4, 9))
 
 
 # --- what is not derived ------------------------------------------------------------------

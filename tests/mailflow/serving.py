@@ -22,7 +22,7 @@ from postroom.domain import queue, trace
 from postroom.domain.directory import aliases, people
 from postroom.domain.directory.people import NewAccount
 from postroom.domain.mailboxes import folders, messages, reading
-from postroom.domain.mailboxes.messages import Pick
+from postroom.domain.mailboxes.picking import Pick
 from postroom.domain.policy import Assignment, Policies, change
 from postroom.formats.address import parse_mailbox
 from postroom.mailflow.house import MailHouse

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from imapclient.response_parser import parse_fetch_response
 
 from postroom.domain.mailboxes import folders, reading
-from postroom.domain.mailboxes.messages import Pick
+from postroom.domain.mailboxes.picking import Pick
 from postroom.formats import headers
 from postroom.formats.address import BadAddress, canonical_domain
 from postroom.formats.envelope import envelope

@@ -11,7 +11,7 @@ from postroom.admin.explain import Now, story
 from postroom.domain import feedback
 from postroom.domain.feedback import Seen
 from postroom.domain.mailboxes import flags, folders, reading
-from postroom.domain.mailboxes.messages import Pick
+from postroom.domain.mailboxes.picking import Pick
 from postroom.formats import headers
 from postroom.mailflow.rules.authentication import PHISHING
 from postroom.store.sql import Tx

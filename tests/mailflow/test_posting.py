@@ -7,7 +7,7 @@ import pytest
 from postroom.core.errors import AlreadyExists, Status
 from postroom.domain.directory import aliases, people, posting
 from postroom.domain.mailboxes import flags, folders, reading, rights
-from postroom.domain.mailboxes.messages import Pick
+from postroom.domain.mailboxes.picking import Pick
 from postroom.domain.transit import Destination
 from postroom.formats.address import parse_mailbox
 from postroom.mailflow import planning

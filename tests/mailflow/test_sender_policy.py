@@ -8,7 +8,7 @@ import pytest
 
 from postroom.admin.explain import Now, story
 from postroom.domain.mailboxes import flags, folders, reading
-from postroom.domain.mailboxes.messages import Pick
+from postroom.domain.mailboxes.picking import Pick
 from postroom.formats import headers
 from postroom.store.sql import Tx
 from postroom.testing.dns import Fault, What

@@ -6,7 +6,7 @@ messages (`mailboxes.messages.append`). `renumber` is for a store that was resto
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -15,8 +15,9 @@ from postroom.core.errors import Malformed, NotFound
 from postroom.core.ids import MESSAGE, internal
 from postroom.domain import schema
 from postroom.domain.directory import people
-from postroom.domain.mailboxes import flags
+from postroom.domain.mailboxes import flags, marks
 from postroom.domain.mailboxes.checking import tables as checking
+from postroom.domain.mailboxes.checking.flags import renumber
 from postroom.domain.mailboxes.folders import Mailbox, Tree
 from postroom.formats.address import Address
 from postroom.store.backup import Copy, forms
@@ -109,7 +110,10 @@ def _messages(
     registry = flags.Registry((row["bit"], row["name"]) for row in keywords)
     for box in of:
         path = boxes.path(box.id)
+        blocks = copy.between("flag_block", (box.id,), (box.id,))
+        became = marks.collected(((row["block"], row["groups"]) for row in blocks), -1)
         for row in copy.between("placement", (box.id,), (box.id,)):
+            set_, _ = became.get(row["uid"], (row["flags"], 0))
             yield KeptMessage(
                 path,
                 row["uid"],
@@ -117,7 +121,7 @@ def _messages(
                 row["blob"],
                 row["size"],
                 Instant(row["received_at"]),
-                registry.flags(row["flags"]),
+                registry.flags(set_),
             )
 
 
@@ -138,9 +142,9 @@ def renumber_accounts(tx: Tx) -> None:
 
 def renumber_messages(tx: Tx, after: int) -> int | None:
     """The same for the messages of a few mailboxes; returns where to go on, or None."""
-    boxes: Sequence[int] = [r[0] for r in tx.all(checking.MAILBOXES_AFTER, after=after, limit=PAGE)]
+    boxes = tx.all(checking.MAILBOXES_AFTER, after=after, limit=PAGE)
     if not boxes:
         return None
-    tx.run(checking.RENUMBER_PLACEMENTS, ids=boxes)
-    tx.run(checking.RENUMBER_BLOCKS, ids=boxes)
-    return boxes[-1]
+    for box, _, _, modseq, *_ in boxes:
+        renumber(tx, box, modseq)
+    return int(boxes[-1][0])

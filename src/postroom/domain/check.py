@@ -8,6 +8,7 @@ between is no finding. What is derived (counters, parses) can be put right; what
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -15,7 +16,9 @@ from postroom.core.errors import MailError, NotFound
 from postroom.core.ids import ACCOUNT, BLOB, MAILBOX, MESSAGE, external
 from postroom.domain.mailboxes import messages, rights
 from postroom.domain.mailboxes.change import begin_all
+from postroom.domain.mailboxes.checking import flags
 from postroom.domain.mailboxes.checking import tables as checking
+from postroom.domain.mailboxes.marked.blocks import SIZE
 from postroom.domain.mailboxes.shares import tables as shares
 from postroom.domain.searching import checking as searches
 from postroom.domain.searching.indexing import Indexer
@@ -31,6 +34,8 @@ PAGE: Final = 500
 PAGE_OCTETS: Final = 64 * 1024 * 1024
 WORST: Final = 1_000
 """Findings that are listed; beyond them only the count grows."""
+BLOCKS_NAMED: Final = 5
+"""Ranges of UIDs that a finding names."""
 
 
 @dataclass(slots=True)
@@ -256,12 +261,9 @@ class _Truth:
 
 
 def _mailbox_truth(tx: Tx, account: int, box: int) -> _Truth:
-    counted = tx.one(checking.MAILBOX_TRUTH, mailbox=box)
     highest = tx.one(checking.MAILBOX_HIGHEST, account=account, mailbox=box)
-    assert counted is not None  # an aggregate always answers
-    assert highest is not None
-    total, unseen, deleted, size = map(int, counted)
-    return _Truth((total, unseen, deleted, size), int(highest[0]), int(highest[1]))
+    assert highest is not None  # an aggregate always answers
+    return _Truth(flags.counted(tx, box), int(highest[0]), int(highest[1]))
 
 
 def _mailbox(tx: Tx, box: int) -> str | None:
@@ -270,6 +272,9 @@ def _mailbox(tx: Tx, box: int) -> str | None:
     if row is None or row[0] != box:
         return None
     _, account, uidnext, modseq, *says = row
+    odd = flags.odd(tx, box)
+    if odd:
+        return f"mailbox {external(MAILBOX, box)}: its flags of {_blocks(odd)} do not fit"
     truth = _mailbox_truth(tx, account, box)
     name = f"mailbox {external(MAILBOX, box)}"
     if tuple(says) != truth.counted:
@@ -281,6 +286,11 @@ def _mailbox(tx: Tx, box: int) -> str | None:
     return None
 
 
+def _blocks(odd: Sequence[int]) -> str:
+    named = ", ".join([f"{n * SIZE}:{n * SIZE + SIZE - 1}" for n in odd[:BLOCKS_NAMED]])
+    return f"UIDs {named}" + (f" and {len(odd) - BLOCKS_NAMED} more" if odd[BLOCKS_NAMED:] else "")
+
+
 def _correct_mailbox(tx: Tx, box: int) -> bool:
     row = tx.one(checking.MAILBOXES_AFTER, after=box - 1, limit=1)
     if row is None or row[0] != box:
@@ -289,6 +299,8 @@ def _correct_mailbox(tx: Tx, box: int) -> bool:
     begin_all(tx, (account,))  # the lock: what is counted below stays true
     if _mailbox(tx, box) is None:
         return False
+    for block in flags.odd(tx, box):
+        flags.mend(tx, box, block)
     truth = _mailbox_truth(tx, account, box)
     total, unseen, deleted, size = truth.counted
     tx.run(

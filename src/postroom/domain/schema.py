@@ -16,6 +16,7 @@ from postroom.domain.jobs import tables as _jobs
 from postroom.domain.mailboxes import tables as _mailboxes
 from postroom.domain.mailboxes.annotated import tables as _annotated
 from postroom.domain.mailboxes.claimed import tables as _claimed
+from postroom.domain.mailboxes.marked import tables as _marked
 from postroom.domain.mailboxes.shares import tables as _shares
 from postroom.domain.mailboxes.urlkeys import tables as _urlkeys
 from postroom.domain.policy import tables as _policy
@@ -38,6 +39,7 @@ ROOMS: Final = (
     _feedback,
     _jobs,
     _mailboxes,
+    _marked,
     _policy,
     _queue,
     _reported,

@@ -96,6 +96,24 @@ def sql(source: str) -> Statement:
     return statement
 
 
+Form = Statement
+"""A statement in the form that a choice of keys takes."""
+
+
+class Picking:
+    """A statement on chosen UIDs, in two forms: all between two bounds, or those of a list.
+
+    A session whose choice is contiguous in its view needs no list: the engine walks one range of
+    the key. One statement with both conditions costs a change of 10,000 flags half as much again.
+    """
+
+    __slots__ = ("by_list", "by_range")
+
+    def __init__(self, source: str, column: str = "uid") -> None:
+        self.by_range = sql(source.replace("<pick>", f"{column} BETWEEN :first AND :last"))
+        self.by_list = sql(source.replace("<pick>", f"{column} IN {{uids}}"))
+
+
 def keepable(text: str) -> str:
     """Text of strangers in a form that both engines keep: without NUL and lone surrogates."""
     if text.isascii():

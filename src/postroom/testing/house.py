@@ -30,7 +30,7 @@ from postroom.domain.directory import aliases, people
 from postroom.domain.directory.people import NewAccount, Verifiers
 from postroom.domain.events import QueueReady
 from postroom.domain.mailboxes import folders, messages, reading
-from postroom.domain.mailboxes.messages import Pick
+from postroom.domain.mailboxes.picking import Pick
 from postroom.domain.policy import Assignment, Policies, change
 from postroom.domain.queue import byhand
 from postroom.formats.address import parse_mailbox

@@ -22,7 +22,7 @@ from postroom.domain import queue
 from postroom.domain.directory import people
 from postroom.domain.directory.people import NewAccount, Verifiers
 from postroom.domain.mailboxes import flags, folders, reading
-from postroom.domain.mailboxes.messages import Pick
+from postroom.domain.mailboxes.picking import Pick
 from postroom.formats.address import Address
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.localqueue import LocalQueue

@@ -6,7 +6,8 @@ from postroom.core.clock import Instant
 from postroom.core.errors import NotAllowed, NotFound
 from postroom.domain.directory import people
 from postroom.domain.mailboxes import cleaning, folders, messages, reading
-from postroom.domain.mailboxes.messages import FlagChange, Pick, Quota
+from postroom.domain.mailboxes.messages import FlagChange, Quota
+from postroom.domain.mailboxes.picking import Pick
 from postroom.store import journal
 from postroom.store.schema import MAIL
 from postroom.store.sql import Statement, Tx

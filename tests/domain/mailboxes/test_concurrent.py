@@ -10,7 +10,8 @@ import pytest
 
 from postroom.core.errors import MailError, OverQuota
 from postroom.domain.mailboxes import folders, messages, reading
-from postroom.domain.mailboxes.messages import UNLIMITED, FlagChange, Pick, Quota, Stored
+from postroom.domain.mailboxes.messages import UNLIMITED, FlagChange, Quota, Stored
+from postroom.domain.mailboxes.picking import Pick
 from tests.domain.making import NOW, Direct, Town, checked
 
 EVERY: Final = Pick(1, (1 << 32) - 1)

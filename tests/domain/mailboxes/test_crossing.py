@@ -8,7 +8,8 @@ from postroom.domain.directory.people import Account
 from postroom.domain.events import Changed
 from postroom.domain.mailboxes import crossing, flags, folders, messages, reading
 from postroom.domain.mailboxes.crossing import Crossing
-from postroom.domain.mailboxes.messages import UNLIMITED, FlagChange, NewMessage, Pick, Quota
+from postroom.domain.mailboxes.messages import UNLIMITED, FlagChange, NewMessage, Quota
+from postroom.domain.mailboxes.picking import Pick
 from postroom.formats.parsed import parse
 from tests.domain.making import NOW, Town, checked, letter
 

@@ -25,7 +25,8 @@ from hypothesis.stateful import (
 from postroom.core.errors import AlreadyExists, InUse, NotAllowed, OverQuota
 from postroom.domain.events import Changed
 from postroom.domain.mailboxes import cleaning, flags, folders, messages, reading
-from postroom.domain.mailboxes.messages import FlagChange, Pick, Quota
+from postroom.domain.mailboxes.messages import FlagChange, Quota
+from postroom.domain.mailboxes.picking import Pick
 from tests.domain.making import DAY, NOW, Town, checked, letter
 
 EVERY = Pick(1, (1 << 32) - 1)

@@ -7,7 +7,8 @@ import pytest
 from postroom.core.clock import Instant
 from postroom.core.errors import NotFound
 from postroom.domain.mailboxes import folders, maildrop, messages, reading
-from postroom.domain.mailboxes.messages import FlagChange, Pick
+from postroom.domain.mailboxes.messages import FlagChange
+from postroom.domain.mailboxes.picking import Pick
 from tests.domain.making import DAY, NOW, Town, letter
 
 EVERY = Pick(1, (1 << 31) - 1)

@@ -7,7 +7,8 @@ from postroom.domain.events import Changed, Type
 from postroom.domain.mailboxes import folders, messages, reading
 from postroom.domain.mailboxes.flags import ANSWERED, DELETED, FLAGGED, SEEN
 from postroom.domain.mailboxes.folders import Mailbox
-from postroom.domain.mailboxes.messages import ALL, FlagChange, Pick, Quota, compressed, pieces
+from postroom.domain.mailboxes.messages import ALL, FlagChange, Quota, compressed, pieces
+from postroom.domain.mailboxes.picking import Pick
 from postroom.store import journal
 from tests.domain.making import DAY, NOW, Town, letter
 

@@ -7,8 +7,9 @@ import pytest
 
 from postroom.core.errors import NotFound
 from postroom.domain.mailboxes import folders, messages, reading, tables
-from postroom.domain.mailboxes.messages import FlagChange, Known, Pick
-from postroom.domain.mailboxes.tables import BLOCK
+from postroom.domain.mailboxes.marked.blocks import SIZE
+from postroom.domain.mailboxes.messages import FlagChange, Known
+from postroom.domain.mailboxes.picking import Pick
 from postroom.formats.parsed import parse
 from postroom.store.schema import MAIL, ddl
 from postroom.store.sql import Statement
@@ -114,12 +115,12 @@ def test_changes_over_many_blocks_are_those_that_the_rows_tell(town: Town) -> No
             now = {uid: flags for uid, flags in before.items() if uid not in found.vanished}
             now.update((uid, flags) for uid, flags, _ in found.flags)
             assert now == states[-1][1]
-    assert max(states[-1][1]) > 3 * BLOCK, "the test wants several blocks"
+    assert max(states[-1][1]) > 3 * SIZE, "the test wants several blocks"
 
 
 def test_the_log_of_changes_holds_no_block_without_messages(town: Town) -> None:
     box, ann = town.box(), town.ann.id
-    town.append(box, count=3 * BLOCK)
+    town.append(box, count=3 * SIZE)
     town.store.write(messages.set_flags, ann, box, EVERY, FlagChange(("\\Seen",)), NOW, 1)
     blocks = Statement("SELECT block FROM flag_block WHERE mailbox = :box ORDER BY block")
 
@@ -127,10 +128,10 @@ def test_the_log_of_changes_holds_no_block_without_messages(town: Town) -> None:
         return [row[0] for row in town.store.read(lambda tx: tx.all(blocks, box=box))]
 
     assert held() == [0, 1, 2, 3]
-    first = Pick(1, BLOCK - 1)
+    first = Pick(1, SIZE - 1)
     town.store.write(messages.expunge, ann, box, first, NOW, 1, retention=DAY)
     assert held() == [1, 2, 3]
-    some = Pick.of([BLOCK, *range(2 * BLOCK, 3 * BLOCK)])
+    some = Pick.of([SIZE, *range(2 * SIZE, 3 * SIZE)])
     town.store.write(messages.move, ann, box, town.box("Archive"), some, NOW, 1)
     assert held() == [1, 3], "a block that holds a message still stays"
     town.store.write(messages.expunge, ann, box, EVERY, NOW, 1, retention=DAY)
@@ -142,11 +143,11 @@ def test_changes_are_looked_up_and_not_searched_for() -> None:
     for statement in ddl(MAIL, "sqlite"):
         db.execute(statement)
     plan = db.execute(
-        "EXPLAIN QUERY PLAN " + tables.FLAGS_CHANGED.sqlite, {"mailbox": 1, "since": 1}
+        "EXPLAIN QUERY PLAN " + tables.CHANGED.sqlite, {"mailbox": 1, "since": 1}
     ).fetchall()
     steps = [str(row[3]) for row in plan]
     assert any("flag_block_changed (mailbox=? AND modseq>?)" in step for step in steps)
-    assert any("PRIMARY KEY (mailbox=? AND uid>? AND uid<?)" in step for step in steps)
+    assert any("PRIMARY KEY (mailbox=? AND uid>?)" in step for step in steps)
     assert not any(step.startswith("SCAN") for step in steps)
 
 

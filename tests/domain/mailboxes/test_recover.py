@@ -8,7 +8,8 @@ from postroom.core.clock import Instant
 from postroom.core.errors import LimitReached, NotFound, OverQuota
 from postroom.domain.events import Changed, Type
 from postroom.domain.mailboxes import cleaning, flags, folders, messages, reading, recover
-from postroom.domain.mailboxes.messages import UNLIMITED, Pick, Quota
+from postroom.domain.mailboxes.messages import UNLIMITED, Quota
+from postroom.domain.mailboxes.picking import Pick
 from postroom.domain.mailboxes.recover import Brought, Wanted
 from postroom.store import journal
 from postroom.store.sql import Tx

@@ -18,7 +18,8 @@ from postroom.core.ids import Ids
 from postroom.domain import searching
 from postroom.domain.directory.people import Account
 from postroom.domain.mailboxes import cleaning, folders, messages, reading
-from postroom.domain.mailboxes.messages import UNLIMITED, Pick
+from postroom.domain.mailboxes.messages import UNLIMITED
+from postroom.domain.mailboxes.picking import Pick
 from postroom.domain.searching import indexing, tables
 from postroom.domain.searching.indexing import Indexer
 from postroom.formats.folding import fold

@@ -16,7 +16,7 @@ from postroom.core.errors import Malformed, Misuse, NotFound, StoreFull
 from postroom.core.settings import SERVER
 from postroom.domain.directory import people
 from postroom.domain.mailboxes import folders, messages
-from postroom.domain.mailboxes.messages import Pick
+from postroom.domain.mailboxes.picking import Pick
 from postroom.domain.policy import Assignment, change
 from postroom.formats.address import parse_mailbox
 from postroom.mailflow.transfer import importing

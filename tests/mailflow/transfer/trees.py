@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from postroom.domain.directory import people
 from postroom.domain.mailboxes import flags, folders, reading
-from postroom.domain.mailboxes.messages import Pick
+from postroom.domain.mailboxes.picking import Pick
 from postroom.formats.address import parse_mailbox
 from postroom.store.blobs import Blobs
 from postroom.store.sql import Tx

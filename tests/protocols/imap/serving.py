@@ -24,7 +24,8 @@ from postroom.domain.directory.people import NewAccount, Verifiers
 from postroom.domain.events import Changed
 from postroom.domain.mailboxes import flags, folders, messages, reading
 from postroom.domain.mailboxes.folders import Mailbox
-from postroom.domain.mailboxes.messages import UNLIMITED, NewMessage, Pick, Stored
+from postroom.domain.mailboxes.messages import UNLIMITED, NewMessage, Stored
+from postroom.domain.mailboxes.picking import Pick
 from postroom.domain.policy import Assignment, Policies, change
 from postroom.formats.address import parse_mailbox
 from postroom.formats.parsed import parse

@@ -19,7 +19,7 @@ from postroom.domain import queue
 from postroom.domain.directory import people
 from postroom.domain.directory.people import NewAccount
 from postroom.domain.mailboxes import folders, reading
-from postroom.domain.mailboxes.messages import Pick
+from postroom.domain.mailboxes.picking import Pick
 from postroom.domain.policy import Assignment, Policies, change
 from postroom.formats import dsn, headers
 from postroom.formats.address import parse_mailbox

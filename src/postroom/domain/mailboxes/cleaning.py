@@ -10,7 +10,7 @@ from postroom.domain.directory import people
 from postroom.domain.mailboxes import messages, tables
 from postroom.domain.mailboxes.annotated import tables as annotated
 from postroom.domain.mailboxes.change import begin, begin_all
-from postroom.domain.mailboxes.messages import Pick
+from postroom.domain.mailboxes.picking import Pick
 from postroom.domain.mailboxes.shares import tables as shares
 from postroom.store import journal
 from postroom.store.sql import Tx
@@ -32,14 +32,9 @@ def empty_doomed(tx: Tx, now: Instant, retention: int) -> bool:
         tx.run(tables.DELETE_MAILBOX, id=box)
         return True
     pick = Pick(uids[0], uids[-1])
-    tx.run(
-        pick.on(tables.TO_RECOVERABLE),
-        **pick.params(box),
-        account=account,
-        path=name,
-        until=now + retention,
-    )
-    messages.remove(tx, change, box, pick, now)
+    gone = messages.held(tx, box, pick)
+    messages.make_recoverable(tx, account, box, gone, name, Instant(now + retention))
+    messages.remove(tx, change, box, pick, gone, now)
     before = {"box": box, "uids": messages.compressed(uids)}
     change.end(tx, now, messages.SYSTEM_ACTOR, "mailbox.empty", before)
     return True
@@ -103,7 +98,8 @@ def empty_gone(tx: Tx, account: int, now: Instant) -> bool:
     left = UNIT_ROWS
     while left > 0 and (row := tx.one(tables.PLACED_BOX, account=account)) is not None:
         uids = [r[0] for r in tx.all(tables.FIRST_UIDS, mailbox=row[0], limit=left)]
-        messages.erase(tx, change, row[0], Pick(uids[0], uids[-1]))
+        pick = Pick(uids[0], uids[-1])
+        messages.erase(tx, change, row[0], pick, messages.held(tx, row[0], pick))
         left -= len(uids)
     change.end(tx, now, messages.SYSTEM_ACTOR, "account.erase", {})
     for erase in (*shares.ERASE_SHARES, *annotated.ERASE_ANNOTATIONS, *tables.ERASE):

@@ -16,7 +16,8 @@ from postroom.core.clock import Instant
 from postroom.core.errors import NotFound
 from postroom.domain.mailboxes import folders, messages, reading, tables
 from postroom.domain.mailboxes.change import begin_all
-from postroom.domain.mailboxes.messages import Copied, NewMessage, Pick, Quota
+from postroom.domain.mailboxes.messages import Copied, NewMessage, Quota
+from postroom.domain.mailboxes.picking import Pick
 from postroom.store.sql import Tx
 from postroom.store.units import UNIT_ROWS
 
@@ -68,7 +69,8 @@ def cross(
     become = tuple(stored.uid for stored in placed)
     gone = changes[box.account]
     if move and source:
-        messages.remove(tx, gone, box_id, Pick.of(source), now)
+        pick = Pick.of(source)
+        messages.remove(tx, gone, box_id, pick, messages.held(tx, box_id, pick), now)
         tx.run(tables.FORGET_MESSAGES, ids=[each.message for each in there])
     before = {"box": box_id, "to": target_id, "uids": messages.compressed(source)}
     became = {"became": messages.compressed(become)}

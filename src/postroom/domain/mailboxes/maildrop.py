@@ -14,10 +14,12 @@ from typing import Final
 
 from postroom.core.clock import Instant
 from postroom.core.errors import InUse, NotFound
-from postroom.domain.mailboxes import folders, messages
+from postroom.domain.mailboxes import flags as bits
+from postroom.domain.mailboxes import folders, marks, messages
 from postroom.domain.mailboxes.claimed import tables as claimed
 from postroom.domain.mailboxes.folders import Mailbox
-from postroom.domain.mailboxes.messages import FlagChange, Pick
+from postroom.domain.mailboxes.messages import FlagChange
+from postroom.domain.mailboxes.picking import Pick
 from postroom.store.sql import Tx
 
 PAGE: Final = 10_000
@@ -98,8 +100,17 @@ def read(tx: Tx, mailbox: int) -> Opened:
 
 def read_before(tx: Tx, mailbox: int, last: int, before: Instant, limit: int) -> list[int]:
     """UIDs up to `last` that were received before then and are \\Seen, at most `limit`."""
-    rows = tx.all(claimed.READ_BEFORE, mailbox=mailbox, last=last, before=before, limit=limit)
-    return [row[0] for row in rows]
+    found: list[int] = []
+    first = 1
+    while len(found) < limit and (
+        rows := tx.all(
+            claimed.CAME_BEFORE, mailbox=mailbox, first=first, last=last, before=before, limit=PAGE
+        )
+    ):
+        pick = Pick(rows[0][0], rows[-1][0])
+        found += [uid for uid, set_, _ in marks.now(tx, mailbox, pick, rows) if set_ & bits.SEEN]
+        first = pick.last + 1
+    return found[:limit]
 
 
 def mark_seen(tx: Tx, box: Mailbox, uids: Sequence[int], now: Instant, actor: int) -> None:

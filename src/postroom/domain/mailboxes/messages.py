@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import Any, Final
+from typing import Final
 
 from postroom.core.clock import Instant
 from postroom.core.errors import NotFound, OverQuota
 from postroom.domain.events import Type
 from postroom.domain.mailboxes import flags as bits
-from postroom.domain.mailboxes import folders, tables, threads
+from postroom.domain.mailboxes import folders, marks, tables, threads
 from postroom.domain.mailboxes.change import Change, begin
 from postroom.domain.mailboxes.folders import Mailbox
+from postroom.domain.mailboxes.picking import Pick, runs
 from postroom.formats.parsed import Parsed
 from postroom.store import blobs
 from postroom.store.sql import Tx
 
 SYSTEM_ACTOR: Final = 0
-FEW: Final = 100
 ALL: Final = (1 << 63) - 1
 """As a LIMIT: every row."""
 
@@ -63,47 +62,6 @@ class Stored:
     uid: int
     message: int
     thread: int
-
-
-@dataclass(frozen=True, slots=True)
-class Pick:
-    """A choice of UIDs in one mailbox: those from `first` to `last`, or of them only `uids`.
-
-    A session whose choice is contiguous in its view gives no list, and the engine walks one
-    range. UIDs that do not exist are passed over.
-    """
-
-    first: int
-    last: int
-    uids: Sequence[int] | None = None
-
-    @classmethod
-    def of(cls, uids: Sequence[int]) -> Pick:
-        """The choice of just these, in ascending order and not empty."""
-        return cls(uids[0], uids[-1], None if len(uids) == 1 else uids)
-
-    @property
-    def few(self) -> bool:
-        """So few that a unit on them is a light one: `units.Database.write`."""
-        count = self.last - self.first + 1 if self.uids is None else len(self.uids)
-        return count <= FEW
-
-    def on(self, picking: tables.Picking) -> tables.Form:
-        """The form of a statement that this choice takes."""
-        return picking.by_range if self.uids is None else picking.by_list
-
-    def up_to(self, last: int) -> Pick:
-        """The choice without what lies beyond `last`."""
-        if self.last <= last:
-            return self
-        listed = None if self.uids is None else [uid for uid in self.uids if uid <= last]
-        return Pick(self.first, last, listed)
-
-    def params(self, box: int) -> dict[str, Any]:
-        """What that form is given."""
-        if self.uids is None:
-            return {"mailbox": box, "first": self.first, "last": self.last}
-        return {"mailbox": box, "uids": self.uids}
 
 
 # --- in ---------------------------------------------------------------------------------------
@@ -310,13 +268,10 @@ def change_flags(
     add, remove = add & wanted.only, remove & wanted.only
     limit = change.modseq if unchanged_since is None else unchanged_since
     failed: tuple[int, ...] = ()
-    if unchanged_since is not None:
-        late = tx.all(pick.on(tables.LATER_CHANGED), **pick.params(box_id), unchanged_since=limit)
-        failed = tuple(row[0] for row in late)
     if known is not None and known.modseq == box.modseq and unchanged_since is None:
         before = known.groups
     else:
-        before = _grouped(tx, box_id, pick, limit)
+        before, failed = _grouped(tx, box_id, pick, limit)
     groups: list[tuple[int, Sequence[int]]] = []
     same: list[tuple[int, Sequence[int]]] = []
     was: list[tuple[int, str]] = []
@@ -331,7 +286,7 @@ def change_flags(
         groups.append((new, uids))
         was.append((old, compressed(uids)))
     if groups:
-        _change_flags(tx, box_id, pick, groups, ~remove, add, change.modseq, limit)
+        marks.change(tx, box_id, groups, change.modseq)
         _count(tx, change, box_id, unseen=unseen, deleted=deleted)
         change.touch(Type.EMAIL | (Type.MAILBOX if unseen or deleted else Type(0)))
     change.end(tx, now, actor, "flags", {"box": box_id, "was": was})
@@ -339,65 +294,22 @@ def change_flags(
     return Flagged(reached, tuple(groups), tuple(same), failed)
 
 
-def _grouped(tx: Tx, box_id: int, pick: Pick, limit: int) -> Groups:
-    """The picked messages by their flags, but for those that changed after `limit`."""
-    rows = tx.all(pick.on(tables.GROUPED_FLAGS), **pick.params(box_id), unchanged_since=limit)
-    return tuple((old, tuple(sorted(map(int, listed.split(","))))) for old, listed in rows)
-
-
-def _change_flags(
-    tx: Tx,
-    box_id: int,
-    pick: Pick,
-    groups: Sequence[tuple[int, Sequence[int]]],
-    keep: int,
-    add: int,
-    modseq: int,
-    limit: int,
-) -> None:
-    """The rows of those that change, and the log of changes."""
-    changed: Sequence[int] = groups[0][1]
-    if len(groups) > 1:
-        changed = sorted(chain.from_iterable(uids for _, uids in groups))
-    if len(changed) <= FEW:
-        pick = Pick.of(changed)  # the others of a large choice need not be looked at again
-    tx.run(
-        pick.on(tables.SET_FLAGS),
-        **pick.params(box_id),
-        keep=keep,
-        add=add,
-        modseq=modseq,
-        unchanged_since=limit,
-    )
-    tx.run(
-        tables.MARK_BLOCKS, mailbox=box_id, blocks=[(n,) for n in _blocks(changed)], modseq=modseq
-    )
-
-
-def _blocks(uids: Sequence[int]) -> Sequence[int]:
-    """The blocks in which ascending UIDs lie, ascending."""
-    first, last = uids[0] // tables.BLOCK, uids[-1] // tables.BLOCK
-    if uids[-1] - uids[0] == len(uids) - 1:
-        return range(first, last + 1)
-    return sorted({uid // tables.BLOCK for uid in uids})
+def _grouped(tx: Tx, box_id: int, pick: Pick, limit: int) -> tuple[Groups, tuple[int, ...]]:
+    """The picked messages by their flags, and those that changed after `limit` instead."""
+    rows = tx.all(pick.on(tables.FLAGS), **pick.params(box_id), limit=ALL)
+    found: dict[int, list[int]] = {}
+    later: list[int] = []
+    for uid, flags, modseq in marks.now(tx, box_id, pick, rows):
+        if modseq <= limit:
+            found.setdefault(flags, []).append(uid)
+        else:
+            later.append(uid)
+    return tuple([(flags, tuple(uids)) for flags, uids in found.items()]), tuple(later)
 
 
 def compressed(uids: Sequence[int]) -> str:
     """Ascending numbers as ranges: 1:3,7."""
-    if len(uids) > 1 and uids[-1] - uids[0] == len(uids) - 1:
-        return f"{uids[0]}:{uids[-1]}"  # no gap: most choices of many
-    pieces: list[str] = []
-    first = last = 0
-    for uid in uids:
-        if uid == last + 1 and last:
-            last = uid
-            continue
-        if last:
-            pieces.append(f"{first}:{last}" if last > first else str(first))
-        first = last = uid
-    if last:
-        pieces.append(f"{first}:{last}" if last > first else str(first))
-    return ",".join(pieces)
+    return ",".join([f"{lo}:{hi}" if lo < hi else str(lo) for lo, hi in runs(uids)])
 
 
 # --- copy, move, expunge ------------------------------------------------------------------------
@@ -430,16 +342,45 @@ def copy(
     change = begin(tx, account)
     _own(tx, account, box_id)
     target = _own(tx, account, target_id)
-    source = _existing(tx, box_id, pick)
-    copied = _copy(tx, change, box_id, target, pick, source, quota, now)
+    copied = _copy(tx, change, box_id, target, pick, held(tx, box_id, pick), quota, now)
     before = {"box": box_id, "to": target_id, "uids": compressed(copied.target)}
     change.end(tx, now, actor, "copy", before)
     return copied
 
 
-def _existing(tx: Tx, box_id: int, pick: Pick) -> tuple[int, ...]:
-    rows = tx.all(pick.on(tables.FLAGS), **pick.params(box_id), limit=ALL)
-    return tuple(row[0] for row in rows)
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Picked messages that are there, with what they count."""
+
+    uids: tuple[int, ...]
+    flags: tuple[int, ...]
+    size: int  # octets
+    marks: marks.Marks  # of those whose flags changed since they came
+
+    @property
+    def unseen(self) -> int:
+        return sum([not flags & bits.SEEN for flags in self.flags])
+
+    @property
+    def deleted(self) -> int:
+        return sum([bool(flags & bits.DELETED) for flags in self.flags])
+
+    @property
+    def by_flags(self) -> Groups:
+        """Their UIDs by their flags."""
+        found: dict[int, list[int]] = {}
+        for uid, flags in zip(self.uids, self.flags, strict=True):
+            found.setdefault(flags, []).append(uid)
+        return tuple(found.items())
+
+
+def held(tx: Tx, box_id: int, pick: Pick) -> Held:
+    """The picked messages that are there."""
+    rows = tx.all(pick.on(tables.HELD), **pick.params(box_id))
+    uids = tuple([row[0] for row in rows])
+    became = marks.of(tx, box_id, pick) if rows else {}
+    flags = tuple([became[uid][0] if uid in became else came for uid, came, _ in rows])
+    return Held(uids, flags, sum([row[2] for row in rows]), became)
 
 
 def _copy(
@@ -448,17 +389,24 @@ def _copy(
     box_id: int,
     target: Mailbox,
     pick: Pick,
-    source: tuple[int, ...],
+    source: Held,
     quota: Quota,
     now: Instant,
 ) -> Copied:
-    if not source:
+    total = len(source.uids)
+    if not total:
         return Copied(target.uidvalidity, (), (), change.modseq - 1)
-    pick = pick.up_to(source[-1])
-    total, unseen, deleted, size = _counted(tx, box_id, pick)
-    quota.check(change, size, total)
+    pick = pick.up_to(source.uids[-1])
+    quota.check(change, source.size, total)
     base = _count(
-        tx, change, target.id, uids=total, total=total, unseen=unseen, deleted=deleted, size=size
+        tx,
+        change,
+        target.id,
+        uids=total,
+        total=total,
+        unseen=source.unseen,
+        deleted=source.deleted,
+        size=source.size,
     )
     tx.run(
         pick.on(tables.COPY_PLACEMENTS),
@@ -468,14 +416,13 @@ def _copy(
         modseq=change.modseq,
         now=now,
     )
-    change.touch(Type.EMAIL | Type.MAILBOX, octets=size, messages=total)
-    return Copied(target.uidvalidity, source, tuple(range(base, base + total)), change.modseq)
-
-
-def _counted(tx: Tx, box_id: int, pick: Pick) -> tuple[int, int, int, int]:
-    row = tx.one(pick.on(tables.COUNTED), **pick.params(box_id))
-    total, unseen, deleted, size = row if row is not None else (0, 0, 0, 0)
-    return int(total), int(unseen), int(deleted), int(size)
+    marked: dict[int, list[int]] = {}
+    for n, uid in enumerate(source.uids if source.marks else ()):
+        if uid in source.marks:
+            marked.setdefault(source.flags[n], []).append(base + n)
+    marks.change(tx, target.id, marked.items(), change.modseq)
+    change.touch(Type.EMAIL | Type.MAILBOX, octets=source.size, messages=total)
+    return Copied(target.uidvalidity, source.uids, tuple(range(base, base + total)), change.modseq)
 
 
 def move(
@@ -494,14 +441,14 @@ def move(
     change = begin(tx, account)
     _own(tx, account, box_id)
     target = _own(tx, account, target_id)
-    source = _existing(tx, box_id, pick)
+    source = held(tx, box_id, pick)
     moved = _copy(tx, change, box_id, target, pick, source, UNLIMITED, now)
-    if source:
+    if source.uids:
         # The target may be the same mailbox: what came to lie there is not to go.
-        remove(tx, change, box_id, pick.up_to(source[-1]), now)
+        remove(tx, change, box_id, pick.up_to(source.uids[-1]), source, now)
     before = {
         "box": box_id,
-        "uids": compressed(source),
+        "uids": compressed(source.uids),
         "to": target_id,
         "became": compressed(moved.target),
     }
@@ -509,8 +456,8 @@ def move(
     return moved
 
 
-def remove(tx: Tx, change: Change, box_id: int, pick: Pick, now: Instant) -> None:
-    """Take placements away within a change: tombstones, counters, quota."""
+def remove(tx: Tx, change: Change, box_id: int, pick: Pick, gone: Held, now: Instant) -> None:
+    """Take picked placements away within a change: tombstones, counters, quota."""
     buried = tx.run(
         pick.on(tables.TO_TOMBSTONES),
         **pick.params(box_id),
@@ -519,24 +466,41 @@ def remove(tx: Tx, change: Change, box_id: int, pick: Pick, now: Instant) -> Non
         now=now,
     )
     tx.run(tables.COUNT_TOMBSTONES, account=change.account, more=buried)
-    erase(tx, change, box_id, pick)
+    erase(tx, change, box_id, pick, gone)
 
 
-def erase(tx: Tx, change: Change, box_id: int, pick: Pick) -> None:
+def erase(tx: Tx, change: Change, box_id: int, pick: Pick, gone: Held) -> None:
     """`remove` without tombstones: where no client will ask again."""
-    total, unseen, deleted, size = _counted(tx, box_id, pick)
     tx.run(pick.on(tables.REMOVE_PLACEMENTS), **pick.params(box_id))
-    blocks = _block_pick(pick)
-    tx.run(blocks.on(tables.FORGET_BLOCKS), **blocks.params(box_id))
-    _count(tx, change, box_id, total=-total, unseen=-unseen, deleted=-deleted, size=-size)
+    if gone.marks:
+        marks.forget(tx, box_id, pick)
+    total, size = len(gone.uids), gone.size
+    _count(
+        tx,
+        change,
+        box_id,
+        total=-total,
+        unseen=-gone.unseen,
+        deleted=-gone.deleted,
+        size=-size,
+    )
     change.touch(Type.EMAIL | Type.MAILBOX, octets=-size, messages=-total)
 
 
-def _block_pick(pick: Pick) -> Pick:
-    """The blocks of the log in which picked UIDs lie."""
-    if pick.uids is not None:
-        return Pick.of(_blocks(pick.uids))
-    return Pick(pick.first // tables.BLOCK, pick.last // tables.BLOCK)
+def make_recoverable(
+    tx: Tx, account: int, box_id: int, gone: Held, path: str, until: Instant
+) -> None:
+    """Messages that are about to be removed can be brought back until then."""
+    for flags, uids in gone.by_flags:
+        pick = Pick.of(uids)
+        tx.run(
+            pick.on(tables.TO_RECOVERABLE),
+            **pick.params(box_id),
+            account=account,
+            path=path,
+            flags=flags,
+            until=until,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -564,25 +528,19 @@ def expunge(
     """
     change = begin(tx, account)
     _own(tx, account, box_id)
-    gone = _existing(tx, box_id, pick)
-    if gone:
+    gone = held(tx, box_id, pick)
+    if gone.uids:
         path = folders.tree(tx, account).path(box_id)
-        tx.run(
-            pick.on(tables.TO_RECOVERABLE),
-            **pick.params(box_id),
-            account=account,
-            path=path,
-            until=now + retention,
-        )
-        remove(tx, change, box_id, pick, now)
-    change.end(tx, now, actor, "expunge", {"box": box_id, "uids": compressed(gone)})
-    return Expunged(gone, change.modseq if gone else change.modseq - 1)
+        make_recoverable(tx, account, box_id, gone, path, Instant(now + retention))
+        remove(tx, change, box_id, pick, gone, now)
+    before = {"box": box_id, "uids": compressed(gone.uids)}
+    change.end(tx, now, actor, "expunge", before)
+    return Expunged(gone.uids, change.modseq if gone.uids else change.modseq - 1)
 
 
 def flagged_deleted(tx: Tx, box_id: int, limit: int) -> list[int]:
     """UIDs flagged \\Deleted, ascending, at most `limit`."""
-    rows = tx.all(tables.UIDS_FLAGGED, mailbox=box_id, mask=bits.DELETED, limit=limit)
-    return [row[0] for row in rows]
+    return marks.flagged(tx, box_id, bits.DELETED, limit)
 
 
 def pieces(uids: Sequence[int], size: int) -> Iterator[Sequence[int]]:

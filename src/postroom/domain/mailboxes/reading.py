@@ -10,13 +10,14 @@ from typing import NamedTuple
 from postroom.core.clock import Instant
 from postroom.core.errors import NotFound
 from postroom.domain.mailboxes import flags as bits
-from postroom.domain.mailboxes import folders, tables
+from postroom.domain.mailboxes import folders, marks, tables
 from postroom.domain.mailboxes.claimed import tables as claimed
 from postroom.domain.mailboxes.flags import Registry
 from postroom.domain.mailboxes.folders import Mailbox
-from postroom.domain.mailboxes.messages import ALL, Pick, store_parsed
+from postroom.domain.mailboxes.messages import ALL, held, store_parsed
+from postroom.domain.mailboxes.picking import Pick
 from postroom.formats.parsed import MAKER_VERSION, Parsed
-from postroom.store.sql import Row, Tx
+from postroom.store.sql import Picking, Row, Tx
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,7 @@ def modseq(tx: Tx, box: int) -> int | None:
 
 def first_unseen(tx: Tx, box: int) -> int | None:
     """The lowest UID without \\Seen, if there is one."""
-    row = tx.one(tables.FIRST_UNSEEN, mailbox=box)
-    return int(row[0]) if row is not None else None
+    return marks.first_unseen(tx, box)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +95,22 @@ def changes(tx: Tx, box: int, since: int) -> Changes:
     mailbox = folders.get(tx, box)
     if mailbox.modseq <= since:
         return Changes(mailbox, (), ())
-    changed = tx.all(tables.FLAGS_CHANGED, mailbox=box, since=since)
+    rows = tx.all(tables.CHANGED, mailbox=box, since=since)
     vanished = tx.all(tables.VANISHED, account=mailbox.account, mailbox=box, since=since)
-    return Changes(
-        mailbox,
-        tuple(sorted(changed)),
-        tuple(row[0] for row in vanished),
-    )
+    came = [(uid, flags, modseq) for uid, flags, modseq, groups in rows if groups is None]
+    if len(came) < len(rows):
+        blocks = [(number, groups) for number, _, _, groups in rows if groups is not None]
+        came = _merged(came, marks.collected(blocks, since))
+    else:
+        came.sort()
+    return Changes(mailbox, tuple(came), tuple([row[0] for row in vanished]))
+
+
+def _merged(rows: list[Row], became: marks.Marks) -> list[Row]:
+    """(uid, flags, modseq) of what came and of what became of it or of others, ascending."""
+    found: dict[int, tuple[int, int]] = {uid: (flags, modseq) for uid, flags, modseq in rows}
+    found.update(became)
+    return [(uid, *found[uid]) for uid in sorted(found)]
 
 
 def vanished(tx: Tx, mailbox: Mailbox, since: int) -> array.array[int] | None:
@@ -119,13 +128,12 @@ def changed_spans(tx: Tx, mailbox: Mailbox, since: int) -> list[tuple[int, int]]
     last = tx.one(tables.LAST_BEFORE, mailbox=mailbox.id, since=since)
     newer = (last[0] if last is not None else 0) + 1
     spans: list[tuple[int, int]] = []
-    for (block,) in tx.all(tables.CHANGED_BLOCKS, mailbox=mailbox.id, since=since):
-        first, end = block * tables.BLOCK, min((block + 1) * tables.BLOCK, newer) - 1
+    for first, past in marks.changed_blocks(tx, mailbox.id, since):
+        end = min(past, newer - 1)
         if first > end:
             break
-        if spans and spans[-1][1] + 1 == first:
-            first = spans.pop()[0]
-        spans.append((first, end))
+        begin = spans.pop()[0] if spans and spans[-1][1] + 1 == first else first
+        spans.append((begin, end))
     if newer < mailbox.uidnext:
         spans.append((newer, mailbox.uidnext - 1))
     return spans
@@ -136,7 +144,9 @@ def changed_in(
 ) -> list[tuple[int, int, int]]:
     """(uid, flags, modseq) of what changed after `since` among the UIDs from `first` to `last`,
     ascending, at most `limit`."""
-    return tx.all(tables.CHANGED_IN, mailbox=box, since=since, first=first, last=last, limit=limit)
+    rows = tx.all(tables.CAME_IN, mailbox=box, since=since, first=first, last=last, limit=limit)
+    became = marks.changed(tx, box, since, first, last)
+    return _merged(rows, became)[:limit] if became else rows
 
 
 class Brief(NamedTuple):
@@ -170,36 +180,42 @@ class Full(NamedTuple):
     preview: str
 
 
+def _now(tx: Tx, box: int, pick: Pick, picking: Picking, **more: int) -> list[Row]:
+    """Rows that begin with UID, flags and modseq, with those as they are."""
+    return marks.now(tx, box, pick, tx.all(pick.on(picking), **pick.params(box), **more))
+
+
 def flags(tx: Tx, box: int, pick: Pick, limit: int = ALL) -> list[tuple[int, int, int]]:
     """(uid, flags, modseq) of the picked messages, ascending."""
-    return tx.all(pick.on(tables.FLAGS), **pick.params(box), limit=limit)
+    return _now(tx, box, pick, tables.FLAGS, limit=limit)
 
 
 def flag_sets(tx: Tx, box: int, first: int, last: int) -> list[tuple[int, int]]:
     """(uid, flags) of all messages from `first` to `last`, ascending."""
-    return tx.all(tables.FLAG_SETS, mailbox=box, first=first, last=last)
+    rows = flags(tx, box, Pick(first, last))
+    return [(uid, set_) for uid, set_, _ in rows]
 
 
 def brief(tx: Tx, box: int, pick: Pick, limit: int = ALL) -> list[Brief]:
     """Placements of the picked messages, ascending, at most `limit`."""
     make: Callable[[tuple[int, ...]], Brief] = Brief._make
-    return [make(row) for row in tx.all(pick.on(tables.BRIEF), **pick.params(box), limit=limit)]
+    return [make(row) for row in _now(tx, box, pick, tables.BRIEF, limit=limit)]
 
 
 def brief_rows(tx: Tx, box: int, pick: Pick, limit: int = ALL) -> list[Row]:
     """Rows in the shape of `Brief`, as bare tuples: for those who send thousands."""
-    return tx.all(pick.on(tables.BRIEF), **pick.params(box), limit=limit)
+    return _now(tx, box, pick, tables.BRIEF, limit=limit)
 
 
 def whole_rows(tx: Tx, box: int, pick: Pick) -> list[Row]:
     """Rows in the shape of `Brief`, and the content of those that lie in one row of raw octets,
     else None. For few: all of it is in memory."""
-    return tx.all(pick.on(tables.WHOLE), **pick.params(box))
+    return _now(tx, box, pick, tables.WHOLE)
 
 
 def meta_rows(tx: Tx, box: int, pick: Pick, limit: int = ALL) -> list[Row]:
     """Rows in the shape of `Full` up to its structure: what a listing asks for."""
-    return tx.all(pick.on(tables.META), **pick.params(box), limit=limit)
+    return _now(tx, box, pick, tables.META, limit=limit)
 
 
 def listed_rows(tx: Tx, box: int, pick: Pick) -> list[Row]:
@@ -215,14 +231,12 @@ def placed_rows(tx: Tx, box: int, pick: Pick) -> list[Row]:
 
 def full_rows(tx: Tx, box: int, pick: Pick, limit: int = ALL) -> list[Row]:
     """Rows in the shape of `Full`, as bare tuples: for those who send thousands."""
-    return tx.all(pick.on(tables.FULL), **pick.params(box), limit=limit)
+    return _now(tx, box, pick, tables.FULL, limit=limit)
 
 
 def full(tx: Tx, box: int, pick: Pick, limit: int = ALL) -> list[Full]:
     """Placements with their parse, ascending, at most `limit`."""
-    return [
-        Full._make(row) for row in tx.all(pick.on(tables.FULL), **pick.params(box), limit=limit)
-    ]
+    return [Full._make(row) for row in _now(tx, box, pick, tables.FULL, limit=limit)]
 
 
 class Searched(NamedTuple):
@@ -244,7 +258,7 @@ class Searched(NamedTuple):
 def searched(tx: Tx, box: int, pick: Pick) -> list[Searched]:
     """The picked messages, ascending, as SEARCH looks at them."""
     make: Callable[[tuple[object, ...]], Searched] = Searched._make
-    return [make(row) for row in tx.all(pick.on(tables.SEARCHED), **pick.params(box))]
+    return [make(row) for row in _now(tx, box, pick, tables.SEARCHED)]
 
 
 def subjects(tx: Tx, box: int, first: int, last: int) -> list[tuple[int, str | None, int | None]]:
@@ -335,8 +349,8 @@ def count_from(tx: Tx, box: int, first: int) -> int:
 
 def deleted_size(tx: Tx, box: int) -> int:
     """Octets of the messages that are flagged \\Deleted: RFC 9208 §4.1.4. Walks the mailbox."""
-    row = tx.one(tables.DELETED_SIZE, mailbox=box)
-    return int(row[0]) if row is not None else 0
+    uids = marks.flagged(tx, box, bits.DELETED, ALL)
+    return held(tx, box, Pick.of(uids)).size if uids else 0
 
 
 def raise_recent(tx: Tx, box: int, floor: int) -> None:
@@ -380,8 +394,9 @@ def whereabouts(tx: Tx, messages: list[int]) -> list[Whereabouts]:
     """Every placement of these messages, and what of them can be brought back."""
     found: list[Whereabouts] = []
     for message, box, uid, set_, account in tx.all(tables.WHEREABOUTS, ids=messages):
+        became = marks.of(tx, box, Pick(uid, uid)).get(uid)
         path = folders.tree(tx, account).path(box)
-        names = bits.registry(tx, account).flags(set_)
+        names = bits.registry(tx, account).flags(became[0] if became is not None else set_)
         found.append(Whereabouts(message, account, box, path, uid, names))
     for message, box, uid, path, until in tx.all(tables.RECOVERABLE_OF, ids=messages):
         found.append(Whereabouts(message, 0, box, path, uid, (), Instant(until)))

@@ -7,7 +7,7 @@ from typing import Final
 from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
 
 from postroom.store.schema import BYTES, INT, MAIL, TEXT, column, narrow, wide
-from postroom.store.sql import Statement, sql
+from postroom.store.sql import Picking, Statement, sql
 
 _DOOMED = text("doomed = 1")
 
@@ -87,27 +87,10 @@ PLACEMENT = narrow(
     column("blob", INT),
     column("size", INT),
     column("received_at", INT),
-    column("flags", INT),  # flags.py: system flags first, then the account's keywords
+    column("flags", INT),  # that it came with; what became of them since: `marks`
     column("created_modseq", INT),
-    column("changed_modseq", INT),
     column("saved_at", INT),  # RFC 8514
     Index("placement_message", "message"),
-)
-
-BLOCK: Final = 64
-"""UIDs of one block, whose last change of flags is remembered."""
-
-# The log of changed flags, by blocks: an index on each placement's modseq would cost a change of
-# 10,000 flags three times what it costs without. At most one row for 64 UIDs, so it needs no
-# pruning; who asks for changes looks through the blocks that changed. New messages need no row:
-# UIDs and modseqs rise together.
-FLAG_BLOCK = narrow(
-    "flag_block",
-    MAIL,
-    column("mailbox", INT, ForeignKey("mailbox.id", ondelete="CASCADE"), primary_key=True),
-    column("block", INT, primary_key=True),  # uid / BLOCK
-    column("modseq", INT),  # of the last change of flags among its messages
-    Index("flag_block_changed", "mailbox", "modseq"),
 )
 
 KEYWORD = narrow(
@@ -243,24 +226,6 @@ COUNT = sql("""
 # --- messages and placements ------------------------------------------------------------------
 
 
-Form = Statement
-"""A statement in the form that a choice of UIDs takes."""
-
-
-class Picking:
-    """A statement on chosen UIDs, in two forms: all between two bounds, or those of a list.
-
-    A session whose choice is contiguous in its view needs no list: the engine walks one range of
-    the key. One statement with both conditions costs a change of 10,000 flags half as much again.
-    """
-
-    __slots__ = ("by_list", "by_range")
-
-    def __init__(self, source: str, column: str = "uid") -> None:
-        self.by_range = sql(source.replace("<pick>", f"{column} BETWEEN :first AND :last"))
-        self.by_list = sql(source.replace("<pick>", f"{column} IN {{uids}}"))
-
-
 INSERT_MESSAGE = sql("""
     INSERT INTO message (id, account, blob, thread, received_at, created_modseq)
     VALUES (:id, :account, :blob, :thread, :received_at, :modseq)
@@ -280,14 +245,14 @@ INSERT_PARSED = sql("""
 """)
 INSERT_PLACEMENT = sql("""
     INSERT INTO placement (mailbox, uid, message, blob, size, received_at, flags, created_modseq,
-        changed_modseq, saved_at)
-    VALUES (:mailbox, :uid, :message, :blob, :size, :received_at, :flags, :modseq, :modseq, :now)
+        saved_at)
+    VALUES (:mailbox, :uid, :message, :blob, :size, :received_at, :flags, :modseq, :now)
 """)
 COPY_PLACEMENTS = Picking("""
     INSERT INTO placement (mailbox, uid, message, blob, size, received_at, flags, created_modseq,
-        changed_modseq, saved_at)
+        saved_at)
     SELECT :target, :base + row_number() OVER (ORDER BY uid) - 1, message, blob, size, received_at,
-        flags, :modseq, :modseq, :now
+        flags, :modseq, :now
     FROM placement WHERE mailbox = :mailbox AND <pick>
 """)
 REFERENCES = sql("""
@@ -320,30 +285,24 @@ UIDS_CREATED = sql("""
     SELECT uid FROM placement
     WHERE mailbox = :mailbox AND uid >= :first ORDER BY uid
 """)
-# Whatever came after `since` lies above all that was there then; of the rest, the blocks say where
-# to look. CROSS JOIN: blocks first. Not in order: the few rows are sorted by who asks.
-FLAGS_CHANGED = sql(f"""
-    SELECT uid, flags, changed_modseq FROM placement
+# Whatever came after `since` lies above all that was there then; of the rest, the log says what
+# changed. In one statement: it is asked by every session at every change. Not in order.
+CHANGED = sql("""
+    SELECT uid, flags, created_modseq, NULL FROM placement
     WHERE mailbox = :mailbox AND uid > coalesce((
         SELECT uid FROM placement WHERE mailbox = :mailbox AND created_modseq <= :since
         ORDER BY uid DESC LIMIT 1), 0)
     UNION ALL
-    SELECT p.uid, p.flags, p.changed_modseq FROM flag_block b CROSS JOIN placement p
-    WHERE b.mailbox = :mailbox AND b.modseq > :since AND p.mailbox = :mailbox
-        AND p.uid BETWEEN b.block * {BLOCK} AND b.block * {BLOCK} + {BLOCK - 1}
-        AND p.changed_modseq > :since AND p.created_modseq <= :since
-""")
-# The same in pieces: where to look, then what is there.
-CHANGED_BLOCKS = sql("""
-    SELECT block FROM flag_block WHERE mailbox = :mailbox AND modseq > :since ORDER BY block
+    SELECT block, 0, modseq, groups FROM flag_block
+    WHERE mailbox = :mailbox AND modseq > :since
 """)
 LAST_BEFORE = sql("""
     SELECT uid FROM placement WHERE mailbox = :mailbox AND created_modseq <= :since
     ORDER BY uid DESC LIMIT 1
 """)
-CHANGED_IN = sql("""
-    SELECT uid, flags, changed_modseq FROM placement
-    WHERE mailbox = :mailbox AND uid BETWEEN :first AND :last AND changed_modseq > :since
+CAME_IN = sql("""
+    SELECT uid, flags, created_modseq FROM placement
+    WHERE mailbox = :mailbox AND uid BETWEEN :first AND :last AND created_modseq > :since
     ORDER BY uid LIMIT :limit
 """)
 VANISHED = sql("""
@@ -351,15 +310,15 @@ VANISHED = sql("""
     WHERE account = :account AND type = 1 AND container = :mailbox AND modseq > :since
     ORDER BY key
 """)
+# Flags and modseq are those that it came with; `marks` says what became of them.
 FLAGS = Picking("""
-    SELECT uid, flags, changed_modseq FROM placement WHERE mailbox = :mailbox AND <pick>
+    SELECT uid, flags, created_modseq FROM placement WHERE mailbox = :mailbox AND <pick>
     ORDER BY uid LIMIT :limit
 """)
-FLAG_SETS = sql("""
-    SELECT uid, flags FROM placement WHERE mailbox = :mailbox AND uid BETWEEN :first AND :last
-    ORDER BY uid
+HELD = Picking("""
+    SELECT uid, flags, size FROM placement WHERE mailbox = :mailbox AND <pick> ORDER BY uid
 """)
-_BRIEF = "p.uid, p.flags, p.changed_modseq, p.size, p.received_at, p.saved_at, p.message, p.blob"
+_BRIEF = "p.uid, p.flags, p.created_modseq, p.size, p.received_at, p.saved_at, p.message, p.blob"
 BRIEF = Picking(f"""
     SELECT {_BRIEF} FROM placement p WHERE p.mailbox = :mailbox AND <pick> ORDER BY uid LIMIT :limit
 """)
@@ -438,51 +397,15 @@ DIGESTS = sql("""
     WHERE p.mailbox = :mailbox AND p.uid >= :first ORDER BY p.uid LIMIT :limit
 """)
 THREADS_OF = sql("SELECT id, thread FROM message WHERE id IN {ids}")
-FIRST_UNSEEN = sql("""
-    SELECT uid FROM placement WHERE mailbox = :mailbox AND (flags & 1) = 0 ORDER BY uid LIMIT 1
-""")
-DELETED_SIZE = sql("""
-    SELECT coalesce(sum(size), 0) FROM placement WHERE mailbox = :mailbox AND (flags & 8) <> 0
+CAME_UNSEEN = sql("""
+    SELECT uid FROM placement
+    WHERE mailbox = :mailbox AND uid BETWEEN :first AND :last AND (flags & 1) = 0
+    ORDER BY uid LIMIT :limit
 """)
 COUNT_FROM = sql("SELECT count(*) FROM placement WHERE mailbox = :mailbox AND uid >= :first")
-UIDS_FLAGGED = sql("""
-    SELECT uid FROM placement
-    WHERE mailbox = :mailbox AND (flags & :mask) = :mask ORDER BY uid LIMIT :limit
+CAME_FLAGGED = sql("""
+    SELECT uid FROM placement WHERE mailbox = :mailbox AND (flags & :mask) = :mask ORDER BY uid
 """)
-COUNTED = Picking("""
-    SELECT count(*), coalesce(sum(CASE WHEN (flags & 1) = 0 THEN 1 ELSE 0 END), 0),
-        coalesce(sum(CASE WHEN (flags & 8) <> 0 THEN 1 ELSE 0 END), 0), coalesce(sum(size), 0)
-    FROM placement WHERE mailbox = :mailbox AND <pick>
-""")
-# Old flags in groups: a unit's work follows the number of flag combinations, not of messages.
-GROUPED_FLAGS = Picking("""
-    SELECT flags, string_agg(CAST(uid AS text), ',') FROM placement
-    WHERE mailbox = :mailbox AND <pick> AND changed_modseq <= :unchanged_since
-    GROUP BY flags
-""")
-LATER_CHANGED = Picking("""
-    SELECT uid FROM placement
-    WHERE mailbox = :mailbox AND <pick> AND changed_modseq > :unchanged_since ORDER BY uid
-""")
-SET_FLAGS = Picking("""
-    UPDATE placement SET flags = (flags & :keep) | :add, changed_modseq = :modseq
-    WHERE mailbox = :mailbox AND <pick> AND flags <> ((flags & :keep) | :add)
-        AND changed_modseq <= :unchanged_since
-""")
-# WHERE: else SQLite takes ON for the join's.
-MARK_BLOCKS = sql("""
-    INSERT INTO flag_block (mailbox, block, modseq)
-    SELECT :mailbox, block, :modseq FROM {blocks(block)} WHERE block >= 0
-    ON CONFLICT (mailbox, block) DO UPDATE SET modseq = excluded.modseq
-""")
-FORGET_BLOCKS = Picking(
-    f"""
-    DELETE FROM flag_block WHERE mailbox = :mailbox AND <pick> AND NOT EXISTS (
-        SELECT 1 FROM placement p WHERE p.mailbox = flag_block.mailbox AND p.uid
-            BETWEEN flag_block.block * {BLOCK} AND flag_block.block * {BLOCK} + {BLOCK - 1})
-    """,
-    "block",
-)
 KEYWORDS = sql("SELECT bit, name FROM keyword WHERE account = :account ORDER BY bit")
 INSERT_KEYWORD = sql("INSERT INTO keyword (account, bit, name) VALUES (:account, :bit, :name)")
 
@@ -490,7 +413,7 @@ INSERT_KEYWORD = sql("INSERT INTO keyword (account, bit, name) VALUES (:account,
 
 TO_RECOVERABLE = Picking("""
     INSERT INTO recoverable (account, mailbox, uid, message, path, flags, received_at, until)
-    SELECT :account, mailbox, uid, message, :path, flags, received_at, :until FROM placement
+    SELECT :account, mailbox, uid, message, :path, :flags, received_at, :until FROM placement
     WHERE mailbox = :mailbox AND <pick>
 """)
 TO_TOMBSTONES = Picking("""

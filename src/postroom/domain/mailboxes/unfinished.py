@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from postroom.core.clock import Instant
 from postroom.core.errors import NotFound
 from postroom.domain.mailboxes import messages, tables
-from postroom.domain.mailboxes.messages import SYSTEM_ACTOR, Pick
+from postroom.domain.mailboxes.messages import SYSTEM_ACTOR
+from postroom.domain.mailboxes.picking import Pick
 from postroom.store.sql import Tx
 
 

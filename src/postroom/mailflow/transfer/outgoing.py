@@ -13,7 +13,7 @@ from postroom.domain.mailboxes import flags as bits
 from postroom.domain.mailboxes import reading
 from postroom.domain.mailboxes.flags import Registry
 from postroom.domain.mailboxes.folders import Mailbox
-from postroom.domain.mailboxes.messages import Pick
+from postroom.domain.mailboxes.picking import Pick
 from postroom.domain.mailboxes.reading import Brief
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.transfer.threads import in_thread

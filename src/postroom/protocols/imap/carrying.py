@@ -10,7 +10,8 @@ from postroom.core.clock import Instant
 from postroom.domain.mailboxes import crossing, reading
 from postroom.domain.mailboxes.crossing import Crossing
 from postroom.domain.mailboxes.flags import registry as read_registry
-from postroom.domain.mailboxes.messages import Copied, NewMessage, Pick, Quota
+from postroom.domain.mailboxes.messages import Copied, NewMessage, Quota
+from postroom.domain.mailboxes.picking import Pick
 from postroom.domain.mailboxes.reading import Brief
 from postroom.domain.mailboxes.sharing import Reached
 from postroom.formats.parsed import parse

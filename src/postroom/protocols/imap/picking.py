@@ -5,7 +5,7 @@ from __future__ import annotations
 import array
 from collections.abc import Sequence
 
-from postroom.domain.mailboxes.messages import Pick
+from postroom.domain.mailboxes.picking import Pick
 from postroom.protocols.imap.view import Range, View
 
 

@@ -13,7 +13,7 @@ from urllib.parse import quote_from_bytes
 from postroom.core.errors import Corrupt, MailError, Malformed, NotAllowed, NotFound, Status
 from postroom.domain.mailboxes import reading, rights
 from postroom.domain.mailboxes.folders import Mailbox
-from postroom.domain.mailboxes.messages import Pick
+from postroom.domain.mailboxes.picking import Pick
 from postroom.domain.mailboxes.rights import Right
 from postroom.protocols.imap import authorizing
 from postroom.protocols.imap.decoding import Encoded, UnknownEncoding

@@ -12,7 +12,7 @@ import structlog
 from postroom.core.errors import MailError
 from postroom.core.ids import BLOB, external
 from postroom.domain.mailboxes import reading
-from postroom.domain.mailboxes.messages import Pick
+from postroom.domain.mailboxes.picking import Pick
 from postroom.domain.mailboxes.reading import Brief
 from postroom.formats.parsed import Parsed, parse
 from postroom.protocols.imap.kept import SUBJECTS, Block, Values

@@ -13,7 +13,7 @@ from postroom.core.clock import Instant
 from postroom.core.errors import MailError
 from postroom.domain.mailboxes import maildrop as domain
 from postroom.domain.mailboxes import messages
-from postroom.domain.mailboxes.messages import Pick
+from postroom.domain.mailboxes.picking import FEW, Pick
 from postroom.domain.policy import Policy
 from postroom.mailflow.house import MailHouse
 from postroom.mailflow.settings import RetentionSettings
@@ -44,7 +44,7 @@ async def remove(
     for piece in messages.pieces(uids, UNIT_ROWS):
         if not is_ours():
             raise MaildropLost
-        write = house.mail.write if len(piece) <= messages.FEW else house.mail.write_much
+        write = house.mail.write if len(piece) <= FEW else house.mail.write_much
         now = house.clock.now()
         pick = Pick.of(piece)
         await write(messages.expunge, box.account, box.id, pick, now, actor, retention=retention)
@@ -75,5 +75,5 @@ async def mark_seen(house: MailHouse, maildrop: Maildrop, actor: int, policy: Po
     if not policy.of(Pop3Settings).mark_seen:
         return
     for piece in messages.pieces(maildrop.read_and_kept(), UNIT_ROWS):
-        write = house.mail.write if len(piece) <= messages.FEW else house.mail.write_much
+        write = house.mail.write if len(piece) <= FEW else house.mail.write_much
         await write(domain.mark_seen, maildrop.mailbox, piece, house.clock.now(), actor)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from postroom.domain.mailboxes.tables import BLOCK
 from postroom.store.sql import sql
 
 MAILBOXES_AFTER = sql("""
     SELECT id, account, uidnext, modseq, total, unseen, deleted, size FROM mailbox
     WHERE id > :after ORDER BY id LIMIT :limit
 """)
-MAILBOX_TRUTH = sql("""
-    SELECT count(*), coalesce(sum(CASE WHEN (flags & 1) = 0 THEN 1 ELSE 0 END), 0),
-        coalesce(sum(CASE WHEN (flags & 8) <> 0 THEN 1 ELSE 0 END), 0), coalesce(sum(size), 0)
-    FROM placement WHERE mailbox = :mailbox
-""")
+LAST_UID = sql("SELECT coalesce(max(uid), 0) FROM placement WHERE mailbox = :mailbox")
 # The highest UID and modseq that were ever given in a mailbox, as far as anything remembers.
 MAILBOX_HIGHEST = sql("""
     SELECT coalesce(max(uid), 0), coalesce(max(modseq), 0) FROM (
-        SELECT max(uid) AS uid, max(changed_modseq) AS modseq FROM placement
+        SELECT max(uid) AS uid, max(created_modseq) AS modseq FROM placement
             WHERE mailbox = :mailbox
+        UNION ALL SELECT 0, max(modseq) FROM flag_block WHERE mailbox = :mailbox
         UNION ALL SELECT max(key), max(modseq) FROM tombstone
             WHERE account = :account AND type = 1 AND container = :mailbox
         UNION ALL SELECT max(uid), 0 FROM recoverable
@@ -90,15 +86,4 @@ RENUMBER_MAILBOXES = sql("""
 """)
 RENUMBER_TYPES = sql("""
     UPDATE type_state SET modseq = (SELECT a.modseq FROM account a WHERE a.id = type_state.account)
-""")
-RENUMBER_PLACEMENTS = sql("""
-    UPDATE placement SET changed_modseq =
-        (SELECT b.modseq FROM mailbox b WHERE b.id = placement.mailbox)
-    WHERE mailbox IN {ids}
-""")
-RENUMBER_BLOCKS = sql(f"""
-    INSERT INTO flag_block (mailbox, block, modseq)
-    SELECT p.mailbox, p.uid / {BLOCK}, max(p.changed_modseq) FROM placement p
-    WHERE p.mailbox IN {{ids}} GROUP BY p.mailbox, p.uid / {BLOCK}
-    ON CONFLICT (mailbox, block) DO UPDATE SET modseq = excluded.modseq
 """)

@@ -51,8 +51,8 @@ MAILDROP_ROWS = sql("""
     SELECT uid, size FROM placement WHERE mailbox = :mailbox AND uid > :after
     ORDER BY uid LIMIT :limit
 """)
-READ_BEFORE = sql("""
-    SELECT uid FROM placement
-    WHERE mailbox = :mailbox AND uid <= :last AND received_at < :before AND (flags & 1) = 1
+CAME_BEFORE = sql("""
+    SELECT uid, flags, created_modseq FROM placement
+    WHERE mailbox = :mailbox AND uid BETWEEN :first AND :last AND received_at < :before
     ORDER BY uid LIMIT :limit
 """)

@@ -29,7 +29,8 @@ from postroom.core.errors import (
 from postroom.domain.mailboxes import flags, messages, reading, rights
 from postroom.domain.mailboxes.change import begin_all
 from postroom.domain.mailboxes.folders import Mailbox
-from postroom.domain.mailboxes.messages import NewMessage, Pick, Quota, Stored
+from postroom.domain.mailboxes.messages import NewMessage, Quota, Stored
+from postroom.domain.mailboxes.picking import Pick
 from postroom.domain.mailboxes.rights import Right
 from postroom.domain.mailboxes.sharing import Reached
 from postroom.formats import mime

@@ -21,7 +21,8 @@ from postroom.domain.mailboxes import (
 )
 from postroom.domain.mailboxes.change import begin
 from postroom.domain.mailboxes.folders import Mailbox
-from postroom.domain.mailboxes.messages import Copied, FlagChange, Pick, Quota
+from postroom.domain.mailboxes.messages import Copied, FlagChange, Quota
+from postroom.domain.mailboxes.picking import FEW, Pick
 from postroom.domain.mailboxes.rights import Right
 from postroom.domain.mailboxes.sharing import Reached
 from postroom.domain.mailboxes.unfinished import Copying
@@ -276,7 +277,7 @@ async def expunge_deleted(session: Session, only: set[int] | None = None) -> boo
     done = 0
     for piece in messages.pieces(chosen, PIECE):
         now = house.clock.now()
-        write = house.mail.write if len(piece) <= messages.FEW else house.mail.write_much
+        write = house.mail.write if len(piece) <= FEW else house.mail.write_much
         await write(_still_deleted, box, piece, now, session.actor, retention)
         done += len(piece)
         session.come_so_far(done, len(chosen))

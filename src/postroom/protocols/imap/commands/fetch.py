@@ -18,7 +18,8 @@ from postroom.core.errors import MailError
 from postroom.core.ids import BLOB, external
 from postroom.domain.mailboxes import flags as bits
 from postroom.domain.mailboxes import messages, reading
-from postroom.domain.mailboxes.messages import FlagChange, Pick
+from postroom.domain.mailboxes.messages import FlagChange
+from postroom.domain.mailboxes.picking import FEW, Pick
 from postroom.domain.mailboxes.rights import Right
 from postroom.formats.parsed import MAKER_VERSION, parse
 from postroom.protocols.imap import replies
@@ -287,7 +288,7 @@ async def _mark_seen(session: Session, asked: Plan, pick: Pick) -> frozenset[int
     unseen = await mail.read(_unseen, box.id, pick)
     if not unseen:
         return frozenset()
-    write = mail.write if len(unseen) <= messages.FEW else mail.write_much
+    write = mail.write if len(unseen) <= FEW else mail.write_much
     done = await write(
         messages.set_flags,
         box.account,

@@ -13,7 +13,7 @@ from postroom.core.ids import MAILBOX, external
 from postroom.domain.mailboxes import annotating, folders, messages, reading, sharing
 from postroom.domain.mailboxes.annotating import Noted, Wanted
 from postroom.domain.mailboxes.folders import INBOX, SEPARATOR, Mailbox
-from postroom.domain.mailboxes.messages import Pick
+from postroom.domain.mailboxes.picking import Pick
 from postroom.domain.mailboxes.rights import Right
 from postroom.domain.mailboxes.sharing import Sight
 from postroom.formats import utf7

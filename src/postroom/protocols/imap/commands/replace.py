@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from postroom.core.errors import NotAllowed, NotFound
 from postroom.domain.mailboxes import reading
-from postroom.domain.mailboxes.messages import Pick
+from postroom.domain.mailboxes.picking import Pick
 from postroom.protocols.imap.commands.append import Appending, Gone, Replaced, understood
 from postroom.protocols.imap.commands.copy import no_target
 from postroom.protocols.imap.session import NoSuchMessage, Session

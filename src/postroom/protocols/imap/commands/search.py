@@ -19,7 +19,7 @@ from postroom.core.errors import Corrupt, MailError, Malformed
 from postroom.core.ids import BLOB, external
 from postroom.domain.mailboxes import flags as bits
 from postroom.domain.mailboxes import reading
-from postroom.domain.mailboxes.messages import Pick
+from postroom.domain.mailboxes.picking import Pick
 from postroom.formats.folding import fold
 from postroom.formats.headers import HEADER_MAX
 from postroom.formats.parsed import MAKER_VERSION

@@ -14,7 +14,8 @@ from postroom.domain.mailboxes import messages, reading, rights
 from postroom.domain.mailboxes.change import begin
 from postroom.domain.mailboxes.flags import registry as read_registry
 from postroom.domain.mailboxes.folders import Mailbox
-from postroom.domain.mailboxes.messages import FlagChange, Flagged, Known, Pick
+from postroom.domain.mailboxes.messages import FlagChange, Flagged, Known
+from postroom.domain.mailboxes.picking import Pick
 from postroom.domain.mailboxes.reading import Changes
 from postroom.domain.mailboxes.rights import MissingRight, Right
 from postroom.protocols.imap.keeping_up import announce_keywords, caught_up, finish, flags_line

@@ -9,7 +9,7 @@ import structlog
 from postroom.core.errors import ConnectionLost, Corrupt, MailError, NotFound
 from postroom.core.ids import BLOB, external
 from postroom.domain.mailboxes import reading
-from postroom.domain.mailboxes.messages import Pick
+from postroom.domain.mailboxes.picking import Pick
 from postroom.protocols.pop3.session import Session
 from postroom.wire.pop3 import Crlf, Reply, Stuffer, Top, parse_number, parse_top
 
