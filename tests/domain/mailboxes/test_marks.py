@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from postroom.core.errors import Corrupt
 from postroom.domain.mailboxes import flags as bits
 from postroom.domain.mailboxes import folders, marks, messages, reading
 from postroom.domain.mailboxes.flags import DELETED, FLAGGED, SEEN
@@ -150,3 +151,18 @@ def test_changes_are_read_in_pieces_without_a_gap(town: Town) -> None:
     mailbox = town.store.read(folders.get, box)
     spans = town.store.read(reading.changed_spans, mailbox, since)
     assert all(any(lo <= uid <= hi for lo, hi in spans) for uid, _, _ in expected)
+
+
+def test_a_page_reads_no_more_blocks_than_it_has_messages_in(town: Town) -> None:
+    """Else a mailbox that is read in pages would be read as often as it has pages."""
+    box = town.box()
+    town.append(box, count=3 * SIZE)
+    store(town, box, EVERY, SEEN_NOW)
+    unreadable = Statement("UPDATE flag_block SET groups = substr(groups, 1, 5) WHERE block > 1")
+    town.store.write(lambda tx: tx.run(unreadable))
+    found = town.store.read(reading.brief, box, EVERY, SIZE)
+    assert [(row.uid, row.flags) for row in found] == [(uid, SEEN) for uid in range(1, SIZE + 1)]
+    listed = Pick(1, 3 * SIZE, list(range(1, 3 * SIZE, 2)))
+    assert [row.uid for row in town.store.read(reading.brief, box, listed, 2)] == [1, 3]
+    with pytest.raises(Corrupt):
+        town.store.read(reading.brief, box, EVERY)

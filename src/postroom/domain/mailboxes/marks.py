@@ -27,9 +27,14 @@ _NOWHERE: Final = 1 << 62
 # --- reading --------------------------------------------------------------------------------------
 
 
-def of(tx: Tx, box: int, pick: Pick) -> Marks:
-    """What became of the picked messages, and of others beside them."""
+def of(tx: Tx, box: int, pick: Pick, rows: Sequence[Row]) -> Marks:
+    """What became of picked messages, and of others beside them. `rows` are theirs, which begin
+    with ascending UIDs: an open choice, or one that met a limit, ends where they end."""
     found: dict[int, tuple[int, int]] = {}
+    if not rows:
+        return found
+    first, last = rows[0][0], rows[-1][0]
+    pick = Pick(first, last) if pick.uids is None else pick.up_to(last)
     for block in _blocks(tx, box, _block_pick(pick)):
         for mark, those in block.sets():
             found.update(dict.fromkeys(those, mark))
@@ -38,12 +43,9 @@ def of(tx: Tx, box: int, pick: Pick) -> Marks:
 
 def now(tx: Tx, box: int, pick: Pick, rows: list[Row]) -> list[Row]:
     """Rows of the picked messages that begin with UID, flags and modseq, with those as they are."""
-    marks = of(tx, box, pick) if rows else {}
-    return over(rows, marks) if marks else rows
-
-
-def over(rows: list[Row], marks: Marks) -> list[Row]:
-    """`now`, where the marks were read already."""
+    marks = of(tx, box, pick, rows)
+    if not marks:
+        return rows
     return [
         row if (mark := marks.get(row[0])) is None else (row[0], *mark, *row[3:]) for row in rows
     ]

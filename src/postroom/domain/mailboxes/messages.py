@@ -378,7 +378,7 @@ def held(tx: Tx, box_id: int, pick: Pick) -> Held:
     """The picked messages that are there."""
     rows = tx.all(pick.on(tables.HELD), **pick.params(box_id))
     uids = tuple([row[0] for row in rows])
-    became = marks.of(tx, box_id, pick) if rows else {}
+    became = marks.of(tx, box_id, pick, rows)
     flags = tuple([became[uid][0] if uid in became else came for uid, came, _ in rows])
     return Held(uids, flags, sum([row[2] for row in rows]), became)
 

@@ -192,8 +192,11 @@ def flags(tx: Tx, box: int, pick: Pick, limit: int = ALL) -> list[tuple[int, int
 
 def flag_sets(tx: Tx, box: int, first: int, last: int) -> list[tuple[int, int]]:
     """(uid, flags) of all messages from `first` to `last`, ascending."""
-    rows = flags(tx, box, Pick(first, last))
-    return [(uid, set_) for uid, set_, _ in rows]
+    rows = tx.all(tables.FLAG_SETS, mailbox=box, first=first, last=last)
+    became = marks.of(tx, box, Pick(first, last), rows)
+    if not became:
+        return rows
+    return [row if (mark := became.get(row[0])) is None else (row[0], mark[0]) for row in rows]
 
 
 def brief(tx: Tx, box: int, pick: Pick, limit: int = ALL) -> list[Brief]:
@@ -394,9 +397,9 @@ def whereabouts(tx: Tx, messages: list[int]) -> list[Whereabouts]:
     """Every placement of these messages, and what of them can be brought back."""
     found: list[Whereabouts] = []
     for message, box, uid, set_, account in tx.all(tables.WHEREABOUTS, ids=messages):
-        became = marks.of(tx, box, Pick(uid, uid)).get(uid)
+        ((_, now, _),) = marks.now(tx, box, Pick(uid, uid), [(uid, set_, 0)])
         path = folders.tree(tx, account).path(box)
-        names = bits.registry(tx, account).flags(became[0] if became is not None else set_)
+        names = bits.registry(tx, account).flags(now)
         found.append(Whereabouts(message, account, box, path, uid, names))
     for message, box, uid, path, until in tx.all(tables.RECOVERABLE_OF, ids=messages):
         found.append(Whereabouts(message, 0, box, path, uid, (), Instant(until)))

@@ -315,6 +315,10 @@ FLAGS = Picking("""
     SELECT uid, flags, created_modseq FROM placement WHERE mailbox = :mailbox AND <pick>
     ORDER BY uid LIMIT :limit
 """)
+FLAG_SETS = sql("""
+    SELECT uid, flags FROM placement WHERE mailbox = :mailbox AND uid BETWEEN :first AND :last
+    ORDER BY uid
+""")
 HELD = Picking("""
     SELECT uid, flags, size FROM placement WHERE mailbox = :mailbox AND <pick> ORDER BY uid
 """)
