@@ -129,7 +129,7 @@ class Neighbours(NamedTuple):
 class View:
     """UIDs in ascending order; the message number of the first is 1."""
 
-    __slots__ = ("_chunks", "_firsts", "_starts", "size", "stamp")
+    __slots__ = ("_chunks", "_firsts", "_starts", "first_unseen", "size", "stamp")
 
     def __init__(self, chunks: Iterable[Chunk], stamp: int) -> None:
         self._chunks = tuple([chunk for chunk in chunks if chunk.uids])
@@ -141,6 +141,8 @@ class View:
         self._starts = starts
         self.size = size
         self.stamp = stamp
+        self.first_unseen: int | None = None
+        """The lowest UID without \\Seen, 0 without any; None until somebody had to look."""
 
     @classmethod
     def of(cls, uids: array.array[int], stamp: int) -> View:
@@ -356,6 +358,10 @@ class Views:
         if found is not None:
             self._held.move_to_end(of)
         return found
+
+    def peek(self, of: Of) -> View | None:
+        """The same from any thread, for who keeps it again."""
+        return self._held.get(of)
 
     def keep(self, of: Of, view: View) -> View:
         """Keep a view, unless a later one is here: then that is not replaced."""

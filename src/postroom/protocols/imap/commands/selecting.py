@@ -6,11 +6,12 @@ from typing import Final
 
 from postroom.core.errors import MailError
 from postroom.core.ids import MAILBOX, external
-from postroom.domain.mailboxes import folders, reading
+from postroom.domain.mailboxes import folders, reading, rights, sharing
 from postroom.domain.mailboxes.flags import Registry
 from postroom.domain.mailboxes.flags import registry as read_registry
 from postroom.domain.mailboxes.folders import Mailbox
 from postroom.domain.mailboxes.rights import Right
+from postroom.domain.mailboxes.sharing import Reached
 from postroom.protocols.imap.announcing import announce
 from postroom.protocols.imap.commands.copy import expunge_deleted
 from postroom.protocols.imap.commands.urlauth import tell_mechanisms
@@ -42,16 +43,12 @@ async def _open(session: Session, command: Command, *, read_only: bool) -> None:
         session.close_mailbox()  # even if this fails: RFC 3501 §6.3.1
         session.tell(None, "OK", "That mailbox is closed", b"CLOSED")  # RFC 7162 §3.2.11
     house, views = session.shared.house, session.shared.views
-    reached = await session.reach(asked.mailbox)
-    found = reached.mailbox
+    reached, opened = await house.mail.read(_find, session, asked.mailbox)
+    if opened is None:
+        opened = await house.mail.read_much(_read, reached.mailbox.id, None)
+    mailbox, view, registry = opened
     read_only = read_only or not reached.rights & CHANGES
-    viewed = Of(found.id, session.actor)
-    known = views.get(viewed)
-    read = house.mail.read
-    if found.total > MANY and (known is None or known.stamp != found.modseq):
-        read = house.mail.read_much
-    mailbox, view, registry, first_unseen = await read(_read, found.id, known)
-    view = views.keep(viewed, view)
+    view = views.keep(Of(mailbox.id, session.actor), view)
     selected = Selected(mailbox, view, registry, read_only, reached.rights, path=asked.mailbox)
     floor = await house.state.read(reading.recent_floor, mailbox.id)
     if floor < mailbox.uidnext and not session.rev2:
@@ -62,7 +59,7 @@ async def _open(session: Session, command: Command, *, read_only: bool) -> None:
         session.condstore = True
     session.selected = selected
     session.state = State.SELECTED
-    _tell(session, selected, first_unseen)
+    _tell(session, selected)
     try:
         await announce(session, asked.mailbox, asked.mailbox)
         if asked.qresync is not None and asked.qresync.uidvalidity == mailbox.uidvalidity:
@@ -84,20 +81,38 @@ MANY: Final = 10_000
 flags as they are asked for."""
 
 
-def _read(tx: Tx, box: int, known: View | None) -> tuple[Mailbox, View, Registry, int | None]:
-    """One snapshot; UIDs and flags only if no view of this very state is at hand."""
+Opened = tuple[Mailbox, View, Registry]
+
+
+def _find(tx: Tx, session: Session, path: str) -> tuple[Reached, Opened | None]:
+    """The mailbox at a path and, in the same snapshot, what there is to know of it; None where that
+    takes long. Raises NotFound, MissingRight."""
+    reached = sharing.reach(tx, session.account, path)
+    rights.check(reached.rights, Right.READ)
+    found = reached.mailbox
+    known = session.shared.views.peek(Of(found.id, session.actor))
+    if known is not None and known.stamp != found.modseq:
+        known = None
+    if known is None and found.total > MANY:
+        return reached, None
+    return reached, _read(tx, found.id, known)
+
+
+def _read(tx: Tx, box: int, known: View | None) -> Opened:
+    """One snapshot; UIDs and flags only if no view of this very state is at hand: `known`."""
     mailbox = folders.get(tx, box)
-    if known is not None and known.stamp == mailbox.modseq:
+    if known is not None:
         view = known
     elif mailbox.total > MANY:
         view = View.of(reading.uids(tx, box), mailbox.modseq)
     else:
         view = View.of_flagged(reading.flag_sets(tx, box, 1, mailbox.uidnext), mailbox.modseq)
-    unseen = reading.first_unseen(tx, box) if mailbox.unseen else None
-    return mailbox, view, read_registry(tx, mailbox.account), unseen
+    if view.first_unseen is None:
+        view.first_unseen = (reading.first_unseen(tx, box) if mailbox.unseen else None) or 0
+    return mailbox, view, read_registry(tx, mailbox.account)
 
 
-def _tell(session: Session, selected: Selected, first_unseen: int | None) -> None:
+def _tell(session: Session, selected: Selected) -> None:
     """What must be said of a mailbox that opens. RFC 3501 §6.3.1, RFC 9051 §6.3.2, RFC 7162
     §3.1.2."""
     mailbox, view, registry = selected.mailbox, selected.view, selected.registry
@@ -107,7 +122,7 @@ def _tell(session: Session, selected: Selected, first_unseen: int | None) -> Non
     if not session.rev2:  # RFC 9051 Appendix E: neither RECENT nor UNSEEN
         session.write(b"* %d RECENT\r\n" % selected.recent_count())
     numbers = not session.rev2 and not session.uidonly
-    if first_unseen is not None and numbers and (number := view.number(first_unseen)):
+    if view.first_unseen and numbers and (number := view.number(view.first_unseen)):
         session.tell(None, "OK", "The first unseen message", b"UNSEEN %d" % number)
     session.tell(None, "OK", "UIDs are valid", b"UIDVALIDITY %d" % mailbox.uidvalidity)
     session.tell(None, "OK", "The next UID", b"UIDNEXT %d" % mailbox.uidnext)
