@@ -8,7 +8,7 @@ import pytest
 
 from postroom.core.errors import ConnectionLost
 from postroom.net.connection import Connection
-from postroom.protocols.imap.saying import GATHERED, Saying
+from postroom.protocols.imap.saying import GATHERED, HELD, Saying
 
 
 class Peer:
@@ -56,11 +56,31 @@ def test_much_does_not_wait() -> None:
     assert len(peer.got) == 2
 
 
-async def test_who_waits_for_the_peer_has_said_all() -> None:
+async def test_who_works_on_lets_a_line_wait_for_the_next_ones_but_not_for_long() -> None:
+    now, peer = 100.0, Peer()
+    said = Saying(lambda: now)
+    said.connection = cast(Connection, peer)
+    await said.drain()
+    said.write(b"a")
+    now += HELD / 2
+    await said.drain()
+    said.write(b"b")
+    assert peer.got == []
+    now += HELD
+    await said.drain()
+    assert peer.got == [b"ab"]
+    now += 1
+    said.write(b"c")
+    await said.drain()
+    assert peer.got == [b"ab"]
+    said.flush()
+    assert peer.got == [b"ab", b"c"]
+
+
+async def test_who_is_gone_is_told_nothing_and_who_speaks_hears_of_it() -> None:
     said, peer = saying()
     said.write(b"a")
-    await said.drain()
-    assert peer.got == [b"a"]
+    said.flush()
     said.write(b"b")
     said.lose()
     with pytest.raises(ConnectionLost):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Final
 
 from postroom.core.errors import ConnectionLost
@@ -12,25 +14,32 @@ GATHERED: Final = 16 * 1024
 """Octets that are sent at once: a TLS record holds no more. RFC 8446 §5.1."""
 
 
+HELD: Final = 0.005
+"""Seconds for which a line waits for the next ones of a command that is under way."""
+
+
 class Saying:
     """The sending side of one connection.
 
     The lines of an answer go out together: each by itself would cost a TLS record and a call of
-    the kernel. Whoever lets a peer wait, or waits for it, flushes or drains before.
+    the kernel. Whoever waits for the peer flushes before; who works on drains now and then.
     """
 
-    __slots__ = ("_gathered", "_size", "compression", "connection")
+    __slots__ = ("_gathered", "_seconds", "_since", "_size", "compression", "connection")
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
         self.connection: Connection | None = None
         self.compression: Compression | None = None
         self._gathered: list[bytes] = []
         self._size = 0
+        self._since = 0.0  # when the first of what waits was said; 0 if nothing waits
 
     def write(self, data: bytes) -> None:
         """Say `data`, at the latest with the next flush."""
         if self.connection is None:
             return
+        self._since = self._since or self._seconds()
         if self.compression is not None:
             self._send(self.compression.seal(data))
             return
@@ -41,16 +50,18 @@ class Saying:
 
     def flush(self) -> None:
         """Nothing that was written waits to be sent."""
+        self._since = 0.0
         if self._gathered:
             self._pour()
         if self.compression is not None:
             self._send(self.compression.flush())
 
     async def drain(self) -> None:
-        """Flush, and wait until the peer takes more. Raises ConnectionLost."""
+        """Flush what waits for long, and wait until the peer takes more. Raises ConnectionLost."""
         if self.connection is None:
             raise ConnectionLost
-        self.flush()
+        if self._since and self._seconds() - self._since > HELD:
+            self.flush()
         await self.connection.drain()
 
     def compress(self) -> None:
@@ -73,9 +84,11 @@ class Saying:
         self.connection = None
         self._gathered.clear()
         self._size = 0
+        self._since = 0.0
 
     def _pour(self) -> None:
         gathered, self._gathered, self._size = self._gathered, [], 0
+        self._since = 0.0
         self._send(gathered[0] if len(gathered) == 1 else b"".join(gathered))
 
     def _send(self, octets: bytes) -> None:

@@ -222,6 +222,7 @@ class ImapConnection:
                     return
                 if self._goodbye and session.appending is None:
                     return
+                self._out.flush()  # what follows may take long
                 await self._out.drain()
                 if pace.over:  # a burst of small commands never waits by itself
                     await pace.rest()
